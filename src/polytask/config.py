@@ -1,0 +1,342 @@
+"""Strict TOML -> typed settings. Unknown keys name the nearest one; the sentence under a field is its help.
+
+Nothing here knows the members of the open rooms: a member is a name and its options, checked when it is built.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from polytask.errors import RecipeError, first_ten, nearest
+
+FORMAT = 1
+"""Version of the recipe and run-folder format."""
+
+
+class Settings(BaseModel):
+    """A table of a recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Member(BaseModel):
+    """A member of an open room: its name, and the options that are passed on to it as they stand."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+Choice = Annotated[Member, BeforeValidator(_named)]
+"""``"name"`` or ``{ name = "name", option = … }``."""
+
+
+class EncoderSettings(Settings):
+    """The encoder that all tasks share."""
+
+    checkpoint: str | None = None
+    """Pretrained weights: a folder, a hub id, or "minilm". Without one, a new encoder is drawn at random."""
+    architecture: Literal["bert", "lstm", "auto"] = "bert"
+    """"bert" (our own), "lstm" (two bidirectional layers, from scratch), or "auto" (any transformers encoder)."""
+    layers: PositiveInt | None = None
+    """Layers of a new encoder (12 for bert, 2 for lstm). Not with a checkpoint."""
+    width: PositiveInt | None = None
+    """Width of a new encoder (768 for bert; of the word embeddings, 300, for lstm). Not with a checkpoint."""
+    heads: PositiveInt | None = None
+    """Attention heads of a new bert (12). Not with a checkpoint."""
+    hidden: PositiveInt | None = None
+    """Feed-forward width of a new bert (4 times the width), or units a direction of an lstm (256)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Dropout in the encoder; the checkpoint's own (or 0.1; 0.5 for lstm) when not given."""
+    tokenizer: str | None = None
+    """A folder, a hub id or "minilm" whose tokenizer a new encoder uses; else words of the training texts."""
+    vocabulary: PositiveInt = 30000
+    """Largest vocabulary of a tokenizer that is made from the training texts."""
+
+
+class TaskSettings(Settings):
+    """One task: a table or two, what its columns mean, and how its labels are predicted."""
+
+    preset: str | None = None
+    """Defaults of a well-known task: see `polytask list presets`."""
+    kind: Choice | None = None
+    """What a label is: see `polytask list kinds`."""
+    train: str | list[dict[str, Any]] | None = None
+    """The training table: a file relative to the recipe's folder (or to `data`), or a hub data set."""
+    dev: str | float | list[dict[str, Any]] | None = None
+    """The dev table, or the share of train that is set apart for it: seeded, stratified, equal texts kept together."""
+    text: str | list[str] | None = None
+    """The text column, or two columns, which make it a pair task."""
+    label: str | None = None
+    """The label column."""
+    id: str | None = None
+    """The column that names a row in predictions; "id" where there is one, else the row's number."""
+    labels: list[str] | dict[str, str] | None = None
+    """The labels in their order, or a table from labels to the names that predictions show; else those of train."""
+    sample: PositiveInt | None = None
+    """Rows a pass, drawn anew each pass; all of them by default."""
+    max_rows: PositiveInt | None = None
+    """Use only this many rows of train, drawn once with the recipe's seed."""
+    dev_rows: PositiveInt | None = None
+    """Use only this many rows of dev, drawn once with the recipe's seed."""
+    max_length: Annotated[int, Field(ge=4)] | None = None
+    """Tokens of an input at most, special tokens included; of a pair the longer text is cut first. The encoder's
+    positions (512 for BERT) when not given."""
+    bad_rows: Literal["stop", "skip"] = "stop"
+    """Broken rows and rows without a label: stop and name them, or skip and count them."""
+    pooling: Choice = Member(name="cls")
+    """How a text's tokens become one vector: see `polytask list poolings`."""
+    pair: Choice = Member(name="cross")
+    """"cross" joins both texts into one input; { name = "bi", features = […] } encodes them apart."""
+    head: Choice = Member(name="linear")
+    """What turns the vector into predictions: see `polytask list heads`."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Factor of this task's loss."""
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Learning rate of this task's head; the stage's when not given."""
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    """Weight decay of this task's head; the stage's when not given."""
+    batch_size: PositiveInt | None = None
+    """Rows a batch; the stage's when not given."""
+
+
+class Last(Settings):
+    """Train the last layers of the encoder (and the heads)."""
+
+    last: PositiveInt
+    """How many layers, from the top."""
+
+
+class ScheduleSettings(Settings):
+    """How the learning rate runs over a stage."""
+
+    name: Literal["constant", "linear", "cosine"] = "linear"
+    """"constant", "linear" (down to 0), or "cosine" (down to 0)."""
+    warmup: Annotated[float, Field(ge=0)] = 0.1
+    """Warm-up from 0: a share of the stage below 1, steps from 1 on; see `warmup_unit`."""
+    warmup_unit: Literal["auto", "share", "steps", "epochs"] = "auto"
+    """What `warmup` counts; "auto" reads numbers below 1 as a share and others as steps."""
+
+
+def _schedule(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class OptimizerSettings(Settings):
+    """The optimizer of a stage."""
+
+    name: Literal["adamw", "adam"] = "adamw"
+    """"adamw" (decoupled decay; Loshchilov & Hutter 2019) or "adam" (decay added to the gradient)."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """β₁ and β₂."""
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to the denominator."""
+
+
+class EarlyStopping(Settings):
+    """Ends a stage when the dev aggregate no longer gets better."""
+
+    patience: PositiveInt = 3
+    """Evaluations without a new best before the stage ends."""
+    minimum: Annotated[float, Field(ge=0)] = 0.0
+    """How much better a new best must be."""
+
+
+class RegularizerSettings(BaseModel):
+    """A regularizer, its weight, and its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+    weight: float | dict[str, float] = 1.0
+    """Factor of the penalty: one number, or one for each task that it acts on."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class StageSettings(Settings):
+    """One stage of training."""
+
+    train: Literal["all", "heads"] | Last = "all"
+    """"all", "heads" (the encoder is frozen), or { last = k } layers of the encoder and the heads."""
+    tasks: list[str] | None = None
+    """The tasks that take part; all by default."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the data, as the mixing counts them (3 when neither epochs nor steps are given)."""
+    steps: PositiveInt | None = None
+    """Optimizer steps, instead of epochs."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+    """Peak learning rate of the encoder, and of heads without their own."""
+    head_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate of heads without their own."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Weight decay; never on biases and LayerNorms."""
+    batch_size: PositiveInt = 32
+    """Rows a batch."""
+    batch_tokens: PositiveInt | None = None
+    """Instead of a fixed number of rows: as many as fit this many tokens."""
+    micro_batch: PositiveInt | None = None
+    """Rows that go through the encoder at once; their gradients add up to the batch's."""
+    schedule: Annotated[ScheduleSettings, BeforeValidator(_schedule)] = ScheduleSettings()
+    """Learning-rate schedule."""
+    optimizer: Annotated[OptimizerSettings, BeforeValidator(_schedule)] = OptimizerSettings()
+    """Optimizer."""
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of the gradient of encoder and heads together; 0 does not clip."""
+    mixing: Choice = Member(name="proportional")
+    """Which task's batch comes when: see `polytask list mixing`."""
+    balance: Choice = Member(name="fixed")
+    """How the losses are weighed: see `polytask list balance`."""
+    aggregator: Choice = Member(name="sum")
+    """How the tasks' encoder gradients become one: see `polytask list aggregators`."""
+    regularizers: list[RegularizerSettings] = []
+    """Penalties that are added to the losses: see `polytask list regularizers`."""
+    early_stopping: EarlyStopping | None = None
+    """When to end the stage early."""
+    evaluate_every: PositiveInt | None = None
+    """Steps between evaluations on dev; once an epoch by default."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> StageSettings:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("a stage takes 'epochs' or 'steps', not both")
+        return self
+
+
+class Recipe(Settings):
+    """A whole run."""
+
+    format: Literal[1] = 1
+    """Version of this format."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Everything random is derived from it."""
+    data: str | None = None
+    """Folder of the tables, relative to the recipe's; the recipe's own by default."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of the activations; "auto" is bfloat16 where the processor multiplies it natively. Masters stay float32."""
+    aggregate: Literal["mean", "cs224n"] = "mean"
+    """What the joint best is judged by: the mean of each task's first metric, or the course's with (1 + r) / 2 for scores."""
+    checkpoint_every: PositiveInt = 500
+    """Steps between checkpoints; evaluations write one too."""
+    encoder: EncoderSettings
+    """The encoder."""
+    tasks: Annotated[dict[str, TaskSettings], Field(min_length=1)]
+    """The tasks, by name."""
+    stages: Annotated[list[StageSettings], Field(min_length=1)] = [StageSettings()]
+    """The stages, in order."""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the tables of a TOML file. Raises RecipeError that names the line."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = nearest(path.name, (other.name for other in path.parent.glob("*.toml"))) if path.parent.is_dir() else ""
+        raise RecipeError(f"There is no recipe {path}.{near}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not TOML: {error}.") from error
+
+
+def apply_overrides(tables: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return ``tables`` with each ``a.b.c=value`` set; the value is read as TOML, or else as text.
+
+    A number in the path picks from a list (``stages.0.epochs=1``).
+    """
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not path.strip():
+            raise RecipeError(f"--set takes KEY=VALUE, as in stages.0.epochs=1; it was given '{override}'.")
+        tables = _with(tables, [part.strip() for part in path.split(".")], _value(text.strip()), override)
+    return tables
+
+
+def parse_recipe(tables: Mapping[str, Any], source: str) -> Recipe:
+    """Return the recipe. Raises RecipeError that lists everything wrong with it at once."""
+    try:
+        return Recipe.model_validate(tables)
+    except ValidationError as error:
+        problems = list(dict.fromkeys(_sentence(dict(problem)) for problem in error.errors()))
+        raise RecipeError(f"{source} is not a valid recipe:\n{first_ten(problems)}") from None
+
+
+def to_toml(recipe: Recipe, notes: Mapping[str, Any] | None = None) -> str:
+    """Return a recipe as TOML, every default visible; ``notes`` become a table of their own, ``[resolved]``."""
+    tables = _without_none(recipe.model_dump(mode="json"))
+    if notes:
+        tables["resolved"] = _without_none(dict(notes))
+    return tomli_w.dumps(tables)
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _with(tables: Any, path: Sequence[str], value: Any, override: str) -> Any:
+    if not path:
+        return value
+    key, rest = path[0], path[1:]
+    if isinstance(tables, list):
+        if not key.isdigit() or int(key) >= len(tables):
+            raise RecipeError(f"--set {override}: '{key}' should be a number below {len(tables)}.")
+        return [*tables[: int(key)], _with(tables[int(key)], rest, value, override), *tables[int(key) + 1 :]]
+    if isinstance(tables, str):
+        tables = {"name": tables}  # head = "mlp" is short for head = { name = "mlp" }
+    if not isinstance(tables, dict):
+        raise RecipeError(f"--set {override}: there is nothing below '{tables}' that '{key}' could be.")
+    default: Any = [{}] if key == "stages" else {}
+    return {**tables, key: _with(tables.get(key, default), rest, value, override)}
+
+
+def _sentence(problem: dict[str, Any]) -> str:
+    place = ".".join(str(part) for part in problem["loc"]) or "the recipe"
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(problem["loc"][:-1])
+        return f"{place}: there is no such key.{nearest(str(problem['loc'][-1]), known)}"
+    if problem["type"] == "missing":
+        return f"{place}: is missing."
+    return f"{place}: {problem['msg'].removeprefix('Value error, ')} (it is {problem['input']!r})."
+
+
+def _fields_at(location: Sequence[str | int]) -> list[str]:
+    tables: dict[str, type[Settings]] = {"encoder": EncoderSettings, "tasks": TaskSettings, "stages": StageSettings}
+    below: dict[str, type[Settings]] = {
+        "schedule": ScheduleSettings,
+        "optimizer": OptimizerSettings,
+        "early_stopping": EarlyStopping,
+        "train": Last,
+    }
+    names = [str(part) for part in location]
+    candidates = [below.get(name) for name in reversed(names)] + [tables.get(name) for name in names[:1]]
+    table: type[Settings] = next((found for found in candidates if found is not None), Recipe)
+    return list(table.model_fields)
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(item) for item in value]
+    return value

@@ -1,0 +1,105 @@
+"""Names -> factories for the open rooms. A member is found because its file lies in the room's folder.
+
+A member's keyword-only constructor arguments are its recipe options; positional ones are handed in by whoever builds it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from polytask.errors import RecipeError, listed, nearest
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """The members of one open room.
+
+    ``room`` is what ``polytask list`` calls it, ``package`` the folder whose modules hold the members.
+    """
+
+    def __init__(self, room: str, package: str) -> None:
+        self.room = room
+        self.package = package
+        self._members: dict[str, type[T]] = {}
+        self._found = False
+
+    def register(self, name: str) -> Callable[[type[T]], type[T]]:
+        """Enter a class under ``name``; used as a decorator."""
+
+        def enter(member: type[T]) -> type[T]:
+            if name in self._members and self._members[name] is not member:
+                raise ValueError(f"two {self.room} are called '{name}': {self._members[name]} and {member}")
+            self._members[name] = member
+            return member
+
+        return enter
+
+    def names(self) -> list[str]:
+        """Return every member's name, sorted."""
+        self._find()
+        return sorted(self._members)
+
+    def member(self, name: str) -> type[T]:
+        """Return the class called ``name``. Raises RecipeError that names the near miss."""
+        self._find()
+        if name not in self._members:
+            raise RecipeError(
+                f"'{name}' is not one of the {self.room}.{nearest(name, self._members)} There are {listed(self.names())}."
+            )
+        return self._members[name]
+
+    def summary(self, name: str) -> str:
+        """Return the first line of a member's docstring."""
+        return (inspect.getdoc(self.member(name)) or "").split("\n")[0]
+
+    def options(self, name: str) -> dict[str, inspect.Parameter]:
+        """Return a member's recipe options: its keyword-only constructor arguments."""
+        signature = inspect.signature(self.member(name))
+        return {key: p for key, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+    def check(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``options`` converted to their declared types. Raises RecipeError for one that the member lacks."""
+        known = self.options(name)
+        hints = get_type_hints(self.member(name).__init__)
+        checked: dict[str, Any] = {}
+        for key, value in options.items():
+            if key not in known:
+                raise RecipeError(
+                    f"'{name}' of the {self.room} takes no option '{key}'.{nearest(key, known)} It takes {listed(known)}."
+                )
+            checked[key] = _convert(f"option '{key}' of '{name}'", hints.get(key, Any), value)
+        missing = [key for key, p in known.items() if p.default is inspect.Parameter.empty and key not in options]
+        if missing:
+            raise RecipeError(f"'{name}' of the {self.room} needs the option {listed(missing)}.")
+        return checked
+
+    def create(self, name: str, *parts: Any, **options: Any) -> T:
+        """Build the member ``name`` from the parts that its builder hands in and its recipe options."""
+        checked = self.check(name, options)
+        try:
+            return self.member(name)(*parts, **checked)
+        except ValueError as error:
+            raise RecipeError(f"'{name}' of the {self.room}: {error}") from error
+
+    def _find(self) -> None:
+        if self._found:
+            return
+        self._found = True
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self.package}.{module.name}")
+
+
+def _convert(what: str, annotation: Any, value: Any) -> Any:
+    try:
+        return TypeAdapter(annotation).validate_python(value)
+    except ValidationError as error:
+        wanted = "; ".join(problem["msg"] for problem in error.errors())
+        raise RecipeError(f"{what} is {value!r}: {wanted}.") from error

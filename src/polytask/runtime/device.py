@@ -1,0 +1,74 @@
+"""Which device computes, in which precision, and on what kind of processor."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from polytask.errors import Unavailable
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device called ``name``; "auto" is CUDA where there is one, else the CPU.
+
+    Raises Unavailable for a device that is asked for by name and is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise Unavailable("The recipe asks for device 'cuda', and torch sees no CUDA device here.")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise Unavailable("The recipe asks for device 'mps', and torch sees none here.")
+    return torch.device(name)
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Say whether the device states that it multiplies bf16 matrices natively; nothing is timed."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """Return "float32" or "bfloat16"; "auto" is bfloat16 where the device multiplies it natively."""
+    if name != "auto":
+        return name
+    return "bfloat16" if multiplies_bfloat16(device) else "float32"
+
+
+def processor_kind(device: torch.device) -> str:
+    """Return what the results of a run depend on besides its recipe, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    matrix = "AMX" if torch.cpu._is_amx_tile_supported() else None
+    matrix = matrix or ("AVX512-BF16" if torch.cpu._is_avx512_bf16_supported() else None)
+    vector = torch.backends.cpu.get_cpu_capability()
+    return " ".join(part for part in (platform.machine(), _model_name(), vector, matrix) if part)
+
+
+def surroundings(device: torch.device) -> dict[str, Any]:
+    """Return versions, processor kind and thread count: with the recipe, what a bit-identical result needs."""
+    return {
+        "polytask": version("polytask"),
+        "torch": torch.__version__,
+        "processor": processor_kind(device),
+        "threads": torch.get_num_threads(),
+        "processes": 1,
+    }
+
+
+def _model_name() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or None
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, None)
