@@ -1,0 +1,131 @@
+"""The encoder contract, and the layers that every encoder here is made of.
+
+Shapes: P tokens of a packed batch, D width, V vocabulary, N texts.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from polytask.packing import EncoderOutput, PackedBatch
+
+
+class Encoder(nn.Module, ABC):
+    """Texts in, vectors out.
+
+    ``embed`` and ``forward`` are apart because adversarial noise is added between them: on the word embeddings,
+    before positions, token types and LayerNorm, so that zero noise is exactly the clean pass.
+
+    ``positions`` is how many tokens a text may have. ``compute`` is the type of the activations; weights that
+    ``shadowed`` names may be held in that type beside their fp32 masters, all others stay fp32.
+    """
+
+    width: int
+    has_summary: bool
+    positions: int = 512
+    compute: torch.dtype = torch.float32
+
+    @abstractmethod
+    def embed(self, batch: PackedBatch) -> Tensor:
+        """Return the word embeddings of a batch, ``(P, D)``, before positions, token types and LayerNorm."""
+
+    @abstractmethod
+    def forward(
+        self, batch: PackedBatch, embeddings: Tensor | None = None, *, dtype: torch.dtype | None = None
+    ) -> EncoderOutput:
+        """Return every layer's hidden vectors. ``embeddings`` replaces ``embed(batch)``, ``dtype`` replaces ``compute``."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return what is needed to build the same encoder again, as JSON."""
+
+    @property
+    def depth(self) -> int:
+        """Number of layers that can be frozen one by one, from the bottom."""
+        return 0
+
+    def summary_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that only ``EncoderOutput.summary`` uses."""
+        return []
+
+    def layer_of(self, name: str) -> int:
+        """Return the layer (1 … ``depth``) that a parameter belongs to; 0 for the embeddings, ``depth`` + 1 above all."""
+        return self.depth + 1
+
+    def shadowed(self) -> list[nn.Parameter]:
+        """Return the parameters that take part in matrix products in the ``compute`` type."""
+        return [p for module in self.modules() if isinstance(module, Linear) for p in module.parameters()]
+
+
+def dropout(input: Tensor, rate: float, training: bool) -> Tensor:
+    """Zero each entry with probability ``rate`` (to 1/65536) and scale the others up, drawn from the default generator.
+
+    On a CPU torch draws its mask serially, 8 ns a number, a seventh of a small model's step; here each 64-bit draw
+    serves four entries.
+    """
+    if not training or rate == 0.0:
+        return input
+    if input.device.type != "cpu":
+        return F.dropout(input, rate, training)
+    return input * _mask(input, rate)
+
+
+def _mask(like: Tensor, rate: float) -> Tensor:
+    dropped = round(rate * 65536)
+    draws = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    lanes = draws.view(torch.int16)[: like.numel()].view(like.shape)
+    return (lanes >= dropped - 32768).to(like.dtype).mul_(65536 / (65536 - dropped))
+
+
+class Linear(nn.Linear):
+    """A linear layer whose weights follow the type of its input, for passes at another precision than usual."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dtype is self.weight.dtype:
+            return F.linear(input, self.weight, self.bias)
+        return F.linear(input, self.weight.to(input.dtype), self.bias.to(input.dtype))
+
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm with fp32 weights on activations of any type."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dtype is self.weight.dtype or input.device.type == "cpu":
+            return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+        # Only the CPU kernel takes bf16 activations with fp32 weights.
+        return F.layer_norm(input.float(), self.normalized_shape, self.weight, self.bias, self.eps).to(input.dtype)
+
+
+class WordEmbedding(nn.Embedding):
+    """A word embedding table ``(V, D)`` whose gradient can be added straight into a given buffer.
+
+    Autograd's own gradient of a table is as large as the table; a batch touches a few hundred of its rows. While
+    ``gradient_VD`` is set (the training step does it), backward adds those rows there and nothing else is allocated.
+    """
+
+    gradient_VD: Tensor | None = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.gradient_VD is None or not torch.is_grad_enabled() or not self.weight.requires_grad:
+            return F.embedding(input, self.weight)
+        rows_PD: Tensor = _RowsOf.apply(self.weight, input, self.gradient_VD)  # type: ignore[no-untyped-call]
+        return rows_PD
+
+
+class _RowsOf(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table_VD: Tensor, ids_P: Tensor, gradient_VD: Tensor) -> Tensor:
+        ctx.save_for_backward(ids_P)
+        ctx.gradient_VD = gradient_VD
+        return table_VD.index_select(0, ids_P)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
+        (ids_P,) = ctx.saved_tensors
+        ctx.gradient_VD.index_add_(0, ids_P, gradients[0].to(ctx.gradient_VD.dtype))
+        return None, None, None

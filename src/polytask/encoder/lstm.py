@@ -1,0 +1,84 @@
+"""The two-layer bidirectional LSTM baseline of the course reports, as an encoder like the others.
+
+Embeddings are trained from scratch; dropout follows each LSTM layer.
+Shapes: P tokens of a packed batch, E width of the word embeddings, D = 2 × hidden, N texts of L tokens in a run.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polytask.packing import EncoderOutput, PackedBatch, PackedTokens
+
+from .base import Encoder, WordEmbedding, dropout
+
+
+class BiLstm(Encoder):
+    """``layers`` bidirectional LSTM layers of ``hidden`` units a direction over word embeddings of ``embedding`` units.
+
+    The summary of a text is the last state of each direction in the top layer. Always computes in fp32.
+    """
+
+    has_summary = True
+
+    def __init__(
+        self, vocabulary: int, *, embedding: int = 300, hidden: int = 256, layers: int = 2, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.width = 2 * hidden
+        self.hidden = hidden
+        self.dropout = dropout
+        self.word = WordEmbedding(vocabulary, embedding)
+        widths = [embedding] + [self.width] * (layers - 1)
+        self.layers = nn.ModuleList(nn.LSTM(width, hidden, batch_first=True, bidirectional=True) for width in widths)
+        nn.init.normal_(self.word.weight, std=0.1)
+
+    def embed(self, batch: PackedBatch) -> Tensor:
+        words_PE: Tensor = self.word(batch.ids_P)
+        return words_PE
+
+    def forward(
+        self, batch: PackedBatch, embeddings: Tensor | None = None, *, dtype: torch.dtype | None = None
+    ) -> EncoderOutput:
+        hidden = [(self.embed(batch) if embeddings is None else embeddings).float()]
+        for lstm in self.layers:
+            outputs = [
+                lstm(hidden[-1][run.start : run.stop].view(run.texts, run.length, -1))[0].flatten(0, 1)
+                for run in batch.runs
+            ]
+            hidden.append(dropout(torch.cat(outputs), self.dropout, self.training))
+        return EncoderOutput(
+            tuple(hidden),
+            wrap=lambda layer_PD: PackedTokens(layer_PD, batch.runs),
+            summary=lambda: self._ends(hidden[-1], batch),
+        )
+
+    def _ends(self, hidden_PD: Tensor, batch: PackedBatch) -> Tensor:
+        ends = []
+        for run in batch.runs:
+            view_NLD = hidden_PD[run.start : run.stop].view(run.texts, run.length, -1)
+            ends.append(torch.cat([view_NLD[:, -1, : self.hidden], view_NLD[:, 0, self.hidden :]], dim=1))
+        return torch.cat(ends)
+
+    def describe(self) -> dict[str, Any]:
+        vocabulary, embedding = self.word.weight.shape
+        return {
+            "architecture": "lstm",
+            "vocabulary": vocabulary,
+            "embedding": embedding,
+            "hidden": self.hidden,
+            "layers": len(self.layers),
+            "dropout": self.dropout,
+        }
+
+    @property
+    def depth(self) -> int:
+        return len(self.layers)
+
+    def layer_of(self, name: str) -> int:
+        within = re.match(r"layers\.(\d+)\.", name)
+        return int(within[1]) + 1 if within else 0
