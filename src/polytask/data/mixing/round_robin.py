@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from .base import Mixing, TaskNumbers, end_of_epoch, mixings, repeat_to
+
+
+@mixings.register("round_robin")
+class RoundRobin(Mixing):
+    """A batch of each task in turn. The epoch ends with the longest task (short ones cycle) or with the shortest."""
+
+    def __init__(self, *, until: Literal["longest", "shortest"] = "longest") -> None:
+        self.until = until
+
+    def epoch_steps(self, batches_T: Sequence[int]) -> int:
+        return len(batches_T) * end_of_epoch(batches_T, self.until)
+
+    def draw(self, batches_T: Sequence[int], steps: int, generator: np.random.Generator) -> TaskNumbers:
+        return repeat_to(np.arange(len(batches_T))[:, None], steps)

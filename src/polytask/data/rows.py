@@ -1,0 +1,82 @@
+"""The rows of one task's table, tokenised and labelled, ready to be packed into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polytask.packing import PackedBatch, RowBatch
+
+from .tokens import TokenColumn, Tokenizer
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a row's texts become streams: one input (``separate`` is False), or one for each text."""
+
+    tokenizer: Tokenizer
+    max_length: int
+    separate: bool = False
+    types: bool = True
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """Rows of a task: token columns, labels (or None), and what a person calls each row."""
+
+    layout: Layout
+    columns: tuple[TokenColumn, ...]
+    ids: Sequence[str]
+    labels_N: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Number of tokens that each row sends through the encoder."""
+        tokens = np.stack([column.lengths for column in self.columns])
+        if self.layout.separate:
+            room = self.layout.tokenizer.room(False, self.layout.max_length)
+            frame = self.layout.max_length - room
+            return np.asarray((np.minimum(tokens, room) + frame).sum(0))
+        room = self.layout.tokenizer.room(len(self.columns) == 2, self.layout.max_length)
+        return np.asarray(np.minimum(tokens.sum(0), room) + self.layout.max_length - room)
+
+    @cached_property
+    def truncated(self) -> int:
+        """Number of rows that are longer than ``max_length``."""
+        tokens = np.stack([column.lengths for column in self.columns])
+        room = self.layout.tokenizer.room(not self.layout.separate and len(self.columns) == 2, self.layout.max_length)
+        return int(((tokens > room).any(0) if self.layout.separate else tokens.sum(0) > room).sum())
+
+    def pack(self, rows: Sequence[int] | NDArray[np.int64]) -> RowBatch:
+        """Return the given rows as a batch, shorter rows first."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        chosen = chosen[np.argsort(self.lengths[chosen], kind="stable")]
+        if self.layout.separate:
+            streams = tuple(self._stream(column, chosen) for column in self.columns)
+        else:
+            streams = (self._joined(chosen),)
+        labels_N = None if self.labels_N is None else self.labels_N[torch.from_numpy(chosen)]
+        return RowBatch(streams, labels_N, tuple(int(row) for row in chosen))
+
+    def _joined(self, rows: NDArray[np.int64]) -> PackedBatch:
+        layout = self.layout
+        inputs = [
+            layout.tokenizer.join([column[row] for column in self.columns], layout.max_length, types=layout.types)
+            for row in rows
+        ]
+        return PackedBatch.pack([ids for ids, _ in inputs], [types for _, types in inputs])
+
+    def _stream(self, column: TokenColumn, rows: NDArray[np.int64]) -> PackedBatch:
+        order = np.argsort(column.lengths[rows], kind="stable")
+        texts = [self.layout.tokenizer.join([column[rows[place]]], self.layout.max_length)[0] for place in order]
+        back_N = torch.from_numpy(np.argsort(order, kind="stable"))
+        return replace(PackedBatch.pack(texts), order_N=back_N)

@@ -1,0 +1,185 @@
+"""Texts -> token ids: once, in parallel, kept by content, memory-mapped.
+
+A text is kept without special tokens; a row's input is put together from its texts when it is packed, so that one
+cached column serves every pair mode and every ``max_length``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer as Core
+from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import WordLevelTrainer
+
+from polytask.errors import CheckpointError
+from polytask.runtime.files import written_aside
+
+Ids = NDArray[np.int32]
+
+_CHUNK = 20_000
+
+
+class Tokenizer:
+    """A tokenizer without padding or truncation, and the special tokens that it puts around one text or two."""
+
+    def __init__(self, core: Core) -> None:
+        core.no_padding()
+        core.no_truncation()
+        self.core = core
+        self.json: str = core.to_str()
+        self._single = _template(core, pair=False)
+        self._pair = _template(core, pair=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Tokenizer:
+        """Return the tokenizer that a ``tokenizer.json`` holds."""
+        try:
+            return cls(Core.from_str(text))
+        except Exception as error:  # tokenizers raises plain Exception
+            raise CheckpointError(f"This is not a tokenizer.json: {error}.") from error
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Tokenizer:
+        """Return the tokenizer of a checkpoint folder: its tokenizer.json, or else its WordPiece vocab.txt."""
+        if (folder / "tokenizer.json").is_file():
+            return cls.from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        if (folder / "vocab.txt").is_file():
+            return cls(BertWordPieceTokenizer(str(folder / "vocab.txt"))._tokenizer)
+        raise CheckpointError(f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.txt.")
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str], vocabulary: int) -> Tokenizer:
+        """Return a tokenizer that knows the ``vocabulary`` most frequent words of ``texts``, lower-cased."""
+        core = Core(WordLevel(unk_token="[UNK]"))
+        core.normalizer = BertNormalizer()
+        core.pre_tokenizer = BertPreTokenizer()
+        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        core.train_from_iterator(
+            texts, WordLevelTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
+        )
+        core.post_processor = TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+            special_tokens=[(token, special.index(token)) for token in ("[CLS]", "[SEP]")],
+        )
+        return cls(core)
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids."""
+        return int(self.core.get_vocab_size())
+
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        """Return each text's token ids, without special tokens."""
+        encodings = self.core.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    def room(self, pair: bool, max_length: int) -> int:
+        """Return how many of ``max_length`` tokens are left for the texts themselves."""
+        return max_length - sum(len(part) for part in (self._pair if pair else self._single))
+
+    def join(self, texts: Sequence[Ids], max_length: int, *, types: bool = True) -> tuple[Ids, Ids]:
+        """Return ids and token types of one text, or two in one input, with special tokens.
+
+        What is too long is cut at the end: of a pair the longer text first, token by token.
+        """
+        parts = self._pair if len(texts) == 2 else self._single
+        kept = keep_lengths([len(text) for text in texts], self.room(len(texts) == 2, max_length))
+        pieces = [parts[0]]
+        for text, length, after in zip(texts, kept, parts[1:], strict=True):
+            pieces += [text[:length], after]
+        second = len(pieces[-1]) + len(pieces[-2]) if len(texts) == 2 and types else 0
+        ids = np.concatenate(pieces)
+        kinds = np.zeros(len(ids), dtype=np.int32)
+        kinds[len(ids) - second :] = 1
+        return ids, kinds
+
+
+def keep_lengths(lengths: Sequence[int], room: int) -> list[int]:
+    """Return how much of each text fits ``room`` tokens when the longest is cut first (of equal ones, the second)."""
+    if sum(lengths) <= room or len(lengths) == 1:
+        return [min(length, room) for length in lengths]
+    first, second = lengths
+    share = room // 2
+    kept_second = min(second, max(share, room - first))
+    return [room - kept_second, kept_second]
+
+
+class TokenColumn:
+    """The token ids of one text column; a row's are a view of a memory-mapped array."""
+
+    def __init__(self, ids: Ids, bounds: NDArray[np.int64]) -> None:
+        self._ids = ids
+        self._bounds = bounds
+        self.lengths = np.diff(bounds)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, row: int) -> Ids:
+        return self._ids[self._bounds[row] : self._bounds[row + 1]]
+
+    def take(self, rows: Iterable[int]) -> TokenColumn:
+        """Return some of the rows as a column of their own."""
+        kept = [self[row] for row in rows]
+        bounds = np.cumsum([0, *(len(ids) for ids in kept)], dtype=np.int64)
+        return TokenColumn(np.concatenate([np.zeros(0, np.int32), *kept]), bounds)
+
+
+def tokenize(texts: Sequence[str], tokenizer: Tokenizer, cache: Path | None = None) -> TokenColumn:
+    """Return the token ids of a column. With ``cache``, they are looked up there by content first, and kept there."""
+    if cache is None:
+        return _column(tokenizer, texts)
+    place = cache / "tokens" / _content_key(texts, tokenizer)
+    if not place.with_suffix(".bounds.npy").exists():
+        _keep(_column(tokenizer, texts), place)
+    ids = np.load(place.with_suffix(".ids.npy"), mmap_mode="r" if any(texts) else None, allow_pickle=False)
+    return TokenColumn(ids, np.load(place.with_suffix(".bounds.npy"), allow_pickle=False))
+
+
+def _column(tokenizer: Tokenizer, texts: Sequence[str]) -> TokenColumn:
+    chunks, lengths = [np.zeros(0, np.int32)], []
+    for start in range(0, len(texts), _CHUNK):
+        encoded = tokenizer.encode(texts[start : start + _CHUNK])
+        lengths += [len(ids) for ids in encoded]
+        chunks += encoded
+    return TokenColumn(np.concatenate(chunks), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+
+
+def _keep(column: TokenColumn, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for suffix, array in ((".ids.npy", column._ids), (".bounds.npy", column._bounds)):
+        with written_aside(place.with_suffix(suffix)) as aside, aside.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+
+def _content_key(texts: Sequence[str], tokenizer: Tokenizer) -> str:
+    digest = hashlib.sha256(tokenizer.json.encode())
+    for text in texts:
+        data = text.encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:32]
+
+
+def _template(core: Core, *, pair: bool) -> list[Ids]:
+    # Where the tokenizer's own post-processor puts special tokens is read off two marked words.
+    encoding: Any = core.encode("a", "a") if pair else core.encode("a")
+    parts: list[list[int]] = [[]]
+    last = None
+    for token, sequence in zip(encoding.ids, encoding.sequence_ids, strict=True):
+        if sequence is None:
+            parts[-1].append(token)
+        elif sequence != last:
+            parts.append([])
+            last = sequence
+    return [np.asarray(part, dtype=np.int32) for part in parts]

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+
+from polytask.data.audit import Audit, Problem
+from polytask.errors import TableError
+
+
+def test_a_problem_names_line_and_column() -> None:
+    assert str(Problem(17, "label", "no label")) == "line 17, column 'label': no label"
+
+
+def test_a_problem_of_a_whole_row_names_no_column() -> None:
+    assert str(Problem(17, None, "2 fields")) == "line 17: 2 fields"
+
+
+def test_a_problem_without_lines_names_the_row() -> None:
+    assert str(Problem(3, "label", "no label", "row")) == "row 3, column 'label': no label"
+
+
+def test_an_audit_without_problems_settles_under_either_policy() -> None:
+    assert Audit("a.csv").settle("stop") == 0
+    assert Audit("a.csv").settle("skip") == 0
+
+
+def test_stop_names_file_count_and_rows_in_order() -> None:
+    audit = Audit("quora-dev.csv")
+    audit.add(14222, "is_duplicate", "no label")
+    audit.add_all([Problem(2577, None, "4 fields where the header has 5")])
+    with pytest.raises(TableError) as caught:
+        audit.settle("stop")
+    assert str(caught.value) == (
+        'quora-dev.csv: 2 rows are broken or have no usable value (bad_rows = "skip" leaves them out):\n'
+        "  line 2577: 4 fields where the header has 5\n"
+        "  line 14222, column 'is_duplicate': no label"
+    )
+
+
+def test_stop_shows_ten_problems_and_says_how_many_more() -> None:
+    audit = Audit("<DataFrame>", "row")
+    for place in range(1, 1235):
+        audit.add(place, "label", "no label")
+    with pytest.raises(TableError) as caught:
+        audit.settle("stop")
+    lines = str(caught.value).split("\n")
+    assert lines[0].startswith("<DataFrame>: 1,234 rows are broken")
+    assert lines[1] == "  row 1, column 'label': no label"
+    assert lines[11:] == ["  … and 1224 more"]
+
+
+def test_a_row_with_two_problems_is_skipped_once() -> None:
+    audit = Audit("a.csv")
+    audit.add(5, "text", "empty")
+    audit.add(5, "label", "no label")
+    audit.add(6, "label", "no label")
+    assert audit.settle("skip") == 2
+    assert audit.places == {5, 6}
+
+
+def test_one_row_is_told_in_the_singular() -> None:
+    audit = Audit("a.csv")
+    audit.add(5, "text", "empty")
+    assert audit.message().startswith("a.csv: 1 row is broken or has no usable value")
