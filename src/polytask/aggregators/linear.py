@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .base import Aggregator, aggregators
+
+
+@aggregators.register("sum")
+class Sum(Aggregator):
+    """Adds the tasks' gradients up: the gradient of the summed losses."""
+
+    def constant(self, tasks: int) -> float:
+        return 1.0
+
+    def weights(self, gramian_TT: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.ones_like(gramian_TT[0])
+
+
+@aggregators.register("mean")
+class Mean(Aggregator):
+    """Averages the tasks' gradients: the gradient of the averaged losses."""
+
+    def constant(self, tasks: int) -> float:
+        return 1.0 / tasks
+
+    def weights(self, gramian_TT: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.full_like(gramian_TT[0], 1.0 / len(gramian_TT))

@@ -1,0 +1,33 @@
+"""The head contract. Shapes: N rows, C logits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from polytask.registry import Registry
+
+
+class Head(nn.Module, ABC):
+    """Turns vectors ``(N, width)`` into logits ``(N, outputs)``, in fp32."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.width = width
+        self.outputs = outputs
+
+    @abstractmethod
+    def forward(self, vectors_ND: Tensor) -> Tensor:
+        """Return the logits ``(N, C)``."""
+
+
+heads: Registry[Head] = Registry("heads", "polytask.heads.heads")
+
+
+def new_linear(width: int, outputs: int) -> nn.Linear:
+    """Return a linear layer as BERT initialises its own: N(0, 0.02²), biases 0."""
+    layer = nn.Linear(width, outputs)
+    nn.init.normal_(layer.weight, std=0.02)
+    nn.init.zeros_(layer.bias)
+    return layer

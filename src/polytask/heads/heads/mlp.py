@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .base import Head, heads, new_linear
+
+
+@heads.register("mlp")
+class Mlp(Head):
+    """``layers`` hidden layers with ReLU or GELU, each after dropout, then a linear one."""
+
+    def __init__(
+        self,
+        width: int,
+        outputs: int,
+        *,
+        layers: int = 1,
+        hidden: int | None = None,
+        activation: Literal["relu", "gelu"] = "relu",
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(width, outputs)
+        if layers < 1:
+            raise ValueError(f"layers is {layers}; an mlp has at least one hidden layer ('linear' has none)")
+        hidden = hidden or width
+        self.dropout = dropout
+        self.activation = F.relu if activation == "relu" else F.gelu
+        self.layers = nn.ModuleList(new_linear(width if n == 0 else hidden, hidden) for n in range(layers))
+        self.output = new_linear(hidden, outputs)
+
+    def forward(self, vectors_ND: Tensor) -> Tensor:
+        for layer in self.layers:
+            vectors_ND = self.activation(layer(F.dropout(vectors_ND, self.dropout, self.training)))
+        logits_NC: Tensor = self.output(F.dropout(vectors_ND, self.dropout, self.training))
+        return logits_NC

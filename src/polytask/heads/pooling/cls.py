@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from torch import Tensor
+
+from polytask.packing import EncoderOutput
+
+from .base import Pooling, poolings
+
+
+@poolings.register("cls")
+class Cls(Pooling):
+    """The encoder's pooler: tanh(W h_cls + b) of the first token for BERT (Devlin et al. 2018), the last states of an LSTM."""
+
+    uses_summary = True
+
+    def forward(self, output: EncoderOutput) -> Tensor:
+        return output.summary().float()

@@ -1,0 +1,159 @@
+"""One shared encoder, and for each task a pooling, what merges a pair, and a head.
+
+Shapes: N rows, P tokens of a packed batch, D width, C logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from polytask.encoder.base import Encoder
+from polytask.heads.heads.base import Head
+from polytask.heads.pairs.base import Merge
+from polytask.heads.pooling.base import Pooling
+from polytask.packing import RowBatch
+from polytask.runtime.device import DTYPES
+from polytask.runtime.keys import reseed
+from polytask.tasks.task import Task
+
+
+class TaskHead(nn.Module):
+    """What belongs to one task: pooling, merge of two texts (bi-encoders only), head. Saved with the model."""
+
+    def __init__(self, pooling: Pooling, head: Head, merge: Merge | None = None) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.merge = merge
+        self.head = head
+
+    def forward(self, vectors: Sequence[Tensor]) -> Tensor:
+        """Return logits ``(N, C)`` from one vector ``(N, D)`` for each row, or two."""
+        merged_ND = vectors[0] if self.merge is None else self.merge(*vectors)
+        logits_NC: Tensor = self.head(merged_ND)
+        return logits_NC
+
+
+class Model(nn.Module):
+    """Encoders, tasks, and which task uses which encoder (one for all, as a rule)."""
+
+    def __init__(
+        self, encoders: Mapping[str, Encoder], heads: Mapping[str, TaskHead], encoder_of: Mapping[str, str]
+    ) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict(dict(encoders))
+        self.heads = nn.ModuleDict(dict(heads))
+        self.encoder_of = dict(encoder_of)
+
+    def encoder(self, task: str) -> Encoder:
+        """Return the encoder of a task."""
+        encoder = self.encoders[self.encoder_of[task]]
+        assert isinstance(encoder, Encoder)
+        return encoder
+
+    def head(self, task: str) -> TaskHead:
+        """Return what belongs to a task alone."""
+        head = self.heads[task]
+        assert isinstance(head, TaskHead)
+        return head
+
+    def embed(self, task: str, batch: RowBatch) -> list[Tensor]:
+        """Return the word embeddings ``(P, D)`` of each of a batch's streams."""
+        encoder = self.encoder(task)
+        return [encoder.embed(stream) for stream in batch.streams]
+
+    def forward(
+        self,
+        task: str,
+        batch: RowBatch,
+        embeddings: Sequence[Tensor] | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """Return logits ``(N, C)``, fp32, in the order of ``batch.rows``."""
+        encoder, head = self.encoder(task), self.head(task)
+        vectors = []
+        given: Sequence[Tensor | None] = embeddings or [None] * len(batch.streams)
+        for stream, words_PD in zip(batch.streams, given, strict=True):
+            vector_ND = head.pooling(encoder(stream, words_PD, dtype=dtype))
+            vectors.append(vector_ND if stream.order_N is None else vector_ND[stream.order_N])
+        logits_NC: Tensor = head(vectors)
+        return logits_NC
+
+
+@dataclass(frozen=True)
+class Out:
+    """Logits ``(N, C)`` of a pass, and each row's loss."""
+
+    logits_NC: Tensor
+    loss_N: Tensor
+
+
+@dataclass
+class TaskView:
+    """One micro-batch of one task, as a regularizer sees it: run it again, with other embeddings, dropout or precision.
+
+    ``key`` names the micro-batch (seed, stage, step, task, micro-batch); every pass draws its dropout from it.
+    """
+
+    model: Model
+    task: Task
+    batch: RowBatch
+    key: tuple[int | str, ...]
+    _fresh: int = field(default=0, repr=False)
+
+    def embeddings(self) -> list[Tensor]:
+        """Return the word embeddings: of one stream, or of two for a bi-encoder."""
+        return self.model.embed(self.task.name, self.batch)
+
+    def run(
+        self,
+        embeddings: Sequence[Tensor] | None = None,
+        *,
+        dropout: Literal["same", "fresh", "off"] = "same",
+        precision: Literal["float32", "bfloat16"] | None = None,
+        model: Model | None = None,
+    ) -> Out:
+        """Run the batch forward.
+
+        ``dropout``: "same" repeats the clean pass's masks, "fresh" draws new ones at each call, "off" has none.
+        ``precision`` is that of the activations, the run's own by default; ``model`` may be a teacher.
+        """
+        model = model or self.model
+        reseed(*self.key, self._purpose(dropout))
+        dtype = None if precision is None else DTYPES[precision]
+        with _dropout_off(model) if dropout == "off" else _as_is():
+            logits_NC = model(self.task.name, self.batch, embeddings, dtype=dtype)
+        if self.batch.labels_N is None:
+            raise ValueError(f"task '{self.task.name}': a batch without labels has no loss")
+        return Out(logits_NC, self.task.kind.loss(logits_NC, self.batch.labels_N))
+
+    def divergence(self, a: Out, b: Out) -> Tensor:
+        """Return how far two predictions of each row are apart, ``(N,)``, as the task's kind measures it."""
+        return self.task.kind.divergence(a.logits_NC, b.logits_NC)
+
+    def _purpose(self, dropout: str) -> str:
+        if dropout != "fresh":
+            return "forward"
+        self._fresh += 1
+        return f"fresh {self._fresh}"
+
+
+@contextmanager
+def _dropout_off(model: Model) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+@contextmanager
+def _as_is() -> Iterator[None]:
+    yield

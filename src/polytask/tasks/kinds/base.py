@@ -1,0 +1,128 @@
+"""The contract of a task kind. Shapes: N rows, C logits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polytask.errors import listed, nearest
+from polytask.registry import Registry
+
+Label = int | float | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Predictions of N rows: ``values`` (label names or numbers) and, for kinds that have them, each label's probability."""
+
+    values: list[str | float | list[str]]
+    probabilities_NC: NDArray[np.float64] | None = None
+
+
+class Kind(ABC):
+    """What the labels of a task are.
+
+    ``labels`` maps a label as tables spell it to the name that predictions show, in the order of the classes.
+    ``first_metric`` is the one that checkpoints are judged by; larger is better.
+    """
+
+    has_labels: ClassVar[bool] = True
+    first_metric: ClassVar[str] = "accuracy"
+    dtype: ClassVar[torch.dtype] = torch.int64
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self.labels = dict(labels)
+        self.spellings = list(labels)
+        self.names = list(labels.values())
+        self._codes = {spelling: code for code, spelling in enumerate(self.spellings)}
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Number of logits C."""
+
+    @abstractmethod
+    def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
+        """Return each row's loss, ``(N,)``."""
+
+    @abstractmethod
+    def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
+        """Return how far two predictions of each row are apart, ``(N,)``: symmetric, 0 exactly when they are equal."""
+
+    @abstractmethod
+    def decode(self, logits_NC: Tensor) -> Decoded:
+        """Return predictions from logits."""
+
+    @abstractmethod
+    def score(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
+        """Return every metric of the kind."""
+
+    def encode(self, text: str) -> Label:
+        """Return the code of a label as a table spells it. Raises ValueError that says what there is."""
+        return self._code(text)
+
+    def parts(self, text: str) -> list[str]:
+        """Return the labels that a cell names."""
+        return [text]
+
+    def infer(self, texts: Iterable[str]) -> list[str]:
+        """Return the labels that occur, numbers in numeric order. Raises ValueError when they do not fit the kind."""
+        labels = sorted({canonical(part) for text in texts for part in self.parts(text)}, key=_numbers_first)
+        if len(labels) < 2:
+            raise ValueError(f"has {len(labels)} different label(s), {listed(labels)}; at least two are needed")
+        if len(labels) > 1000:
+            raise ValueError(f"has {len(labels)} different labels, such as {labels[0]!r}; is it a regression task?")
+        return labels
+
+    def collate(self, codes: Sequence[Any]) -> Tensor:
+        """Return codes as a tensor of labels."""
+        return torch.tensor(codes, dtype=self.dtype)
+
+    def _code(self, text: str) -> int:
+        for spelling in (text, text.strip(), canonical(text)):
+            if spelling in self._codes:
+                return self._codes[spelling]
+        shown = self.spellings if len(self.spellings) <= 12 else [*self.spellings[:11], "…"]
+        raise ValueError(f"'{text[:80]}' is not one of the labels {listed(shown)}.{nearest(text, self.spellings)}")
+
+
+kinds: Registry[Kind] = Registry("kinds", "polytask.tasks.kinds")
+
+
+def canonical(text: str) -> str:
+    """Return a label without surrounding blanks, and whole numbers without their fraction: ``1.0`` is ``1``."""
+    text = text.strip()
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return str(int(number)) if number.is_integer() else text
+
+
+def symmetric_kl(log_p_NC: Tensor, log_q_NC: Tensor) -> Tensor:
+    """Return Σ(p − q)(log p − log q), ``(N,)``: KL(p‖q) + KL(q‖p) in a form that does not cancel when p ≈ q."""
+    return ((log_p_NC.exp() - log_q_NC.exp()) * (log_p_NC - log_q_NC)).sum(-1)
+
+
+def bernoulli_kl(a_NC: Tensor, b_NC: Tensor) -> Tensor:
+    """Return the symmetric KL of Bernoulli variables with logits a and b, summed over C: Σ(σ(a) − σ(b))(a − b)."""
+    return ((a_NC.sigmoid() - b_NC.sigmoid()) * (a_NC - b_NC)).sum(-1)
+
+
+def to_numpy(tensor: Tensor) -> NDArray[np.float64]:
+    """Return a tensor as float64 on the CPU."""
+    return np.asarray(tensor.detach().to("cpu", torch.float64).numpy())
+
+
+def _numbers_first(label: str) -> tuple[int, float, str]:
+    try:
+        return (0, float(label), label)
+    except ValueError:
+        return (1, 0.0, label)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polytask import metrics
+from polytask.errors import listed
+
+from .base import Decoded, Kind, bernoulli_kl, canonical, kinds, to_numpy
+
+_NEGATIVE = ("0", "no", "false", "negative", "not_duplicate")
+
+
+@kinds.register("binary")
+class Binary(Kind):
+    """One of two classes by one logit: binary cross-entropy; the second label is the positive one."""
+
+    @property
+    def outputs(self) -> int:
+        return 1
+
+    def infer(self, texts: Iterable[str]) -> list[str]:
+        labels = super().infer(texts)
+        if len(labels) != 2:
+            raise ValueError(f"has {len(labels)} different labels, {listed(labels[:12])}; a binary task has two")
+        return sorted(labels, key=lambda label: canonical(label).lower() not in _NEGATIVE)
+
+    def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits_NC[:, 0], labels_N.to(logits_NC.dtype), reduction="none")
+
+    def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
+        return bernoulli_kl(a_NC, b_NC)
+
+    def decode(self, logits_NC: Tensor) -> Decoded:
+        probabilities_NC = _both(logits_NC)
+        return Decoded([self.names[code] for code in _codes(logits_NC)], probabilities_NC)
+
+    def score(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
+        true_N, predicted_N = labels_N.cpu().numpy(), _codes(logits_NC)
+        return {
+            "accuracy": metrics.accuracy(predicted_N, true_N),
+            "macro_f1": metrics.macro_f1(predicted_N, true_N),
+            "calibration_error": metrics.calibration_error(_both(logits_NC), true_N),
+        }
+
+
+def _both(logits_NC: Tensor) -> NDArray[np.float64]:
+    return to_numpy(torch.cat([(-logits_NC).sigmoid(), logits_NC.sigmoid()], dim=1))
+
+
+def _codes(logits_NC: Tensor) -> NDArray[np.int64]:
+    return (to_numpy(logits_NC)[:, 0] > 0).astype(np.int64)

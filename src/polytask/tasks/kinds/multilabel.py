@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from polytask import metrics
+
+from .base import Decoded, Kind, bernoulli_kl, kinds, to_numpy
+
+
+@kinds.register("multilabel")
+class Multilabel(Kind):
+    """Any of C labels at once: binary cross-entropy of each, averaged. A cell lists labels; ``none`` says there are none."""
+
+    first_metric = "micro_f1"
+    dtype = torch.float32
+
+    def __init__(self, labels: Mapping[str, str], *, separator: str = ";", none: str = "none") -> None:
+        super().__init__(labels)
+        self.separator = separator
+        self.none = none
+
+    @property
+    def outputs(self) -> int:
+        return len(self.spellings)
+
+    def parts(self, text: str) -> list[str]:
+        """Return the labels that a cell lists."""
+        words = [word.strip() for word in text.split(self.separator)]
+        return [word for word in words if word and word != self.none]
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        named = {self._code(word) for word in self.parts(text)}
+        return tuple(int(code in named) for code in range(self.outputs))
+
+    def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits_NC, labels_N, reduction="none").mean(1)
+
+    def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
+        return bernoulli_kl(a_NC, b_NC)
+
+    def decode(self, logits_NC: Tensor) -> Decoded:
+        probabilities_NC = to_numpy(logits_NC.sigmoid())
+        named = [[self.names[c] for c in row.nonzero()[0]] for row in probabilities_NC > 0.5]
+        return Decoded([list(labels) for labels in named], probabilities_NC)
+
+    def score(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
+        predicted_NC, true_NC = to_numpy(logits_NC) > 0, labels_N.cpu().numpy() > 0.5
+        return {
+            "micro_f1": metrics.micro_f1(predicted_NC, true_NC),
+            "macro_f1": float(metrics.f1_of_each(predicted_NC, true_NC).mean()),
+            "exact_match": float((predicted_NC == true_NC).all(1).mean()),
+        }

@@ -1,0 +1,30 @@
+"""The record of one task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .kinds.base import Kind
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task's choices, after the recipe is resolved.
+
+    ``text`` names one column or two; with two, ``pair`` says whether they are joined ("cross", with or without token
+    types) or encoded apart ("bi").
+    """
+
+    name: str
+    kind: Kind
+    text: tuple[str, ...]
+    label: str
+    id: str | None
+    max_length: int
+    pair: Literal["single", "cross", "bi"]
+    token_types: bool = True
+
+    @property
+    def streams(self) -> int:
+        return 2 if self.pair == "bi" else 1
