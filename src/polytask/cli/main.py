@@ -1,0 +1,272 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from polytask.errors import PolytaskError
+
+from . import progress
+
+if TYPE_CHECKING:
+    from polytask.recipe.dry import Outlook
+
+app = typer.Typer(
+    help="Fine-tune one encoder on several sentence tasks at once, and put the result to work.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    epilog="Errors are one sentence; `--debug` anywhere shows where they come from. "
+    "Exit codes: 0 done, 1 the run failed, 2 a recipe, table or argument is wrong, 130 interrupted.",
+)
+weights_app = typer.Typer(help="Pretrained weights that polytask can fetch.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the recipe, as tasks.sst.head.layers=3."),
+]
+RecipeArgument = Annotated[str, typer.Argument(help="A recipe (TOML file), or the name of a bundled one.")]
+RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
+Checkpoint = Annotated[str, typer.Option(help='"best", "last", or "best-TASK".')]
+
+
+class Split(StrEnum):
+    dev = "dev"
+    train = "train"
+
+
+class Format(StrEnum):
+    csv = "csv"
+    jsonl = "jsonl"
+    cs224n = "cs224n"
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="A new folder for tables, recipe and run.")] = Path("quickstart"),
+) -> None:
+    """Train three small tasks on tables that polytask makes itself, and show what to type next."""
+    from polytask.quickstart import quickstart as run_quickstart
+
+    with progress.Terminal() as watcher:
+        result = run_quickstart(out, watcher)
+    progress.console.print(progress.scores_table(result.scores, result.aggregate))
+    progress.console.print(f"\nEverything lies in {result.folder}:", highlight=False)
+    for place, what in result.places:
+        progress.console.print(f"  {place}  {what}", highlight=False, soft_wrap=True)
+    progress.console.print("\nWhat to type next:", highlight=False)
+    for command in result.commands:
+        progress.console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command()
+def init(
+    tables: Annotated[list[str], typer.Argument(help="Tables with labels; x-train and x-dev become one task.")],
+    out: Annotated[Path, typer.Option(help="The recipe to write.")] = Path("recipe.toml"),
+) -> None:
+    """Look at tables and write a first recipe."""
+    from polytask.recipe.first import first_recipe
+
+    for note in first_recipe(tables, out):
+        progress.errors.print(f"note: {note}", soft_wrap=True, markup=False)
+    typer.echo(f"Wrote {out}. Look through it, then: polytask train {out} --out runs/first")
+
+
+@app.command()
+def show(recipe: RecipeArgument, set: Set = None) -> None:
+    """Print a recipe with presets, overrides and every default visible."""
+    from polytask.config import to_toml
+    from polytask.recipe.build import check
+    from polytask.recipe.load import load_recipe
+
+    loaded = load_recipe(recipe, set or ())
+    check(loaded.recipe)
+    typer.echo(to_toml(loaded.recipe), nl=False)
+
+
+@app.command()
+def train(
+    recipe: RecipeArgument,
+    out: Annotated[Path, typer.Option(help="The run folder to write; it must not be there yet.")],
+    set: Set = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build everything, try a step and a small evaluation, estimate the time.")
+    ] = False,
+) -> None:
+    """Train a recipe into a new run folder."""
+    from polytask.recipe.dry import dry_run as try_out
+    from polytask.recipe.run import train as train_recipe
+
+    if dry_run:
+        _show_outlook(try_out(recipe, set or (), progress.Terminal().note))
+        return
+    with progress.Terminal() as watcher:
+        train_recipe(recipe, out, overrides=set or (), watcher=watcher)
+    _say_done(out)
+
+
+@app.command()
+def resume(
+    run: RunArgument,
+    elsewhere: Annotated[
+        bool, typer.Option("--elsewhere", help="Go on although processor, torch or threads are not those of the start.")
+    ] = False,
+) -> None:
+    """Go on with an interrupted run; the result is bit for bit what it would have been."""
+    from polytask.recipe.run import resume as resume_run
+
+    with progress.Terminal() as watcher:
+        resume_run(run, elsewhere=elsewhere, watcher=watcher)
+    _say_done(run)
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    split: Annotated[Split, typer.Option(help="Which of the run's own tables.")] = Split.dev,
+    task: Annotated[str | None, typer.Option(help="Only this task; needed with --data.")] = None,
+    data: Annotated[str | None, typer.Option(help="Score this labelled table instead of the run's own.")] = None,
+    checkpoint: Checkpoint = "best",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Score a run on its dev or train tables, or on any labelled table."""
+    from polytask.inference.predictor import load
+
+    if data is not None and task is None:
+        raise click.UsageError("--data needs --task: which of the run's tasks is this table for?")
+    predictor = load(run, checkpoint=checkpoint)
+    if data is not None and task is not None:
+        result = predictor.summary({task: predictor.evaluate_table(task, data)})
+    else:
+        result = predictor.evaluate(split.value, task)
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        progress.console.print(progress.scores_table(result["tasks"], result["aggregate"]))
+
+
+@app.command()
+def predict(
+    run: RunArgument,
+    table: Annotated[str, typer.Argument(metavar="FILE", help="A table; labels are not needed.")],
+    task: Annotated[str, typer.Option(help="The task to predict.")],
+    output: Annotated[Path, typer.Option(help="The file to write.")],
+    text: Annotated[
+        list[str] | None, typer.Option(help="A text column, if not that of training; twice for pairs.")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="Format of the output.")] = Format.csv,
+    checkpoint: Checkpoint = "best",
+) -> None:
+    """Predict a table; ids and order are kept."""
+    from polytask.inference.predictor import load
+
+    rows = load(run, checkpoint=checkpoint).predict_table(task, table, output, format.value, text or ())
+    typer.echo(f"Wrote {rows:,} predictions to {output}.")
+
+
+@app.command("list")
+def list_members(room: Annotated[str | None, typer.Argument(help="One room; all by default.")] = None) -> None:
+    """List the members of the open rooms with a line on each."""
+    from polytask.recipe.catalogue import catalogue
+
+    for name, members in catalogue(room).items():
+        progress.console.print(f"[bold]{name}[/bold]")
+        for member, summary in members.items():
+            progress.console.print(f"  {member:<16} {escape(summary)}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a recipe."""
+    from polytask.recipe.schema import recipe_schema
+
+    typer.echo(json.dumps(recipe_schema(), indent=1))
+
+
+@weights_app.command("get")
+def weights_get(name: Annotated[str, typer.Argument(help='A name from "list", or a hub id.')]) -> None:
+    """Fetch pretrained weights into the cache and print where they are."""
+    from polytask.encoder.fetch import get
+
+    typer.echo(get(name))
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """List the weights that have a name of their own."""
+    from polytask.encoder.fetch import listing
+
+    for row in listing():
+        state = f"cached in {row.cached}" if row.cached else "not fetched yet"
+        progress.console.print(
+            f"{row.name}  {row.megabytes} MB  {row.where}  {row.licence}  {state}\n  {row.note}",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+
+
+@weights_app.command("path")
+def weights_path(name: Annotated[str, typer.Argument(help="A name from `list`, or a hub id.")]) -> None:
+    """Print where cached weights are."""
+    from polytask.encoder.fetch import path
+
+    typer.echo(path(name))
+
+
+def main() -> None:
+    """Run the command line; foreseen errors become one sentence and an exit code."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    if len(arguments) < len(sys.argv) - 1:
+        app(arguments)
+        return
+    try:
+        code = app(arguments, standalone_mode=False)
+    except PolytaskError as error:
+        code = _complain(str(error), error.exit_code)
+    except click.exceptions.Abort:
+        code = _complain("Interrupted.", 130)
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except KeyboardInterrupt:
+        code = _complain("Interrupted. What the last checkpoint holds is kept: polytask resume RUN.", 130)
+    except BrokenPipeError:
+        code = 0
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        code = _complain(f"polytask met something that it did not foresee: {message} (--debug shows where).", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str, code: int) -> int:
+    progress.errors.print(f"error: {message}", soft_wrap=True, markup=False)
+    return code
+
+
+def _say_done(run: Path) -> None:
+    typer.echo(f"Done. The run lies in {run}. Next: polytask evaluate {run}, or")
+    typer.echo(f"  polytask predict {run} --task TASK FILE --output predictions.csv")
+
+
+def _show_outlook(outlook: Outlook) -> None:
+    table = Table("task", "train rows", "dev rows", "tokens a row", "truncated", "padding")
+    for name, task in outlook.tasks.items():
+        counts = (f"{task.train:,}", f"{task.dev:,}", f"{task.tokens:.1f}", f"{task.truncated:,}")
+        table.add_row(name, *counts, f"0 % packed ({task.padding:.2%} if padded)")
+    progress.console.print(table)
+    for number, (steps, seconds) in enumerate(zip(outlook.steps, outlook.seconds, strict=True), 1):
+        typer.echo(f"Stage {number}: {steps:,} steps, about {progress.clock(seconds)}.")
+    typer.echo(f"Evaluations: about {progress.clock(outlook.evaluation_seconds)} in all.")
+    total = progress.clock(outlook.total_seconds)
+    typer.echo(f"The whole run would take about {total} ({outlook.parameters:,} parameters, {outlook.precision}).")

@@ -1,0 +1,1 @@
+"""Inference: a run folder's model at work."""

@@ -1,0 +1,165 @@
+"""A trained model: predict texts, score tables. Shapes: N rows, C logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, device
+
+from polytask.config import Recipe
+from polytask.data.labelled import Labelled, read_labelled
+from polytask.data.rows import TaskRows
+from polytask.data.sources import Source
+from polytask.data.tokens import Tokenizer
+from polytask.encoder.base import Encoder
+from polytask.errors import RunFolderError, TableError, UserError, listed, nearest
+from polytask.evaluation.predictions import Format, prediction_records, write_predictions
+from polytask.evaluation.scoring import Scores, aggregate, predict_logits, score
+from polytask.model import Model
+from polytask.recipe.build import new_tasks, open_encoder, open_run, open_tokenizer
+from polytask.recipe.members import new_model
+from polytask.recipe.tables import read_tables, task_rows
+from polytask.runtime.device import DTYPES, pick_device
+from polytask.runtime.folder import RunFolder
+from polytask.tasks.task import Task
+from polytask.training.checkpoint import copy_into, load_tensors
+
+
+def load(run: str | Path, *, checkpoint: str = "best", device: str | None = None) -> Predictor:
+    """Return the model of a run folder: its "best" checkpoint, the "last", or "best-TASK".
+
+    Raises RunFolderError when the folder is none, or lacks that checkpoint.
+    """
+    folder, loaded, _ = open_run(Path(run))
+    recipe = loaded.recipe
+    where = pick_device(device or recipe.device)
+    encoder = open_encoder(folder)
+    tasks = new_tasks(recipe, encoder)
+    model = new_model(encoder, tasks, recipe)
+    path = _weights(folder, checkpoint, recipe)
+    copy_into(model, load_tensors(path), path)
+    _compute_in(encoder, recipe.precision)
+    return Predictor(recipe, tasks, model.to(where).eval(), open_tokenizer(folder), where, loaded.base)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """The model of a run, ready to predict. Made by ``load``."""
+
+    recipe: Recipe
+    tasks: dict[str, Task]
+    model: Model
+    tokenizer: Tokenizer
+    device: device
+    base: Path
+
+    def predict(
+        self, task: str, texts: Sequence[str] | Sequence[tuple[str, str]], *, probabilities: bool = False
+    ) -> list[Any]:
+        """Return a prediction for each text, or each pair of texts: a label's name, or a number for scores.
+
+        With ``probabilities``, a dict for each: "id" (its place), "prediction", and "probabilities" by label.
+        Raises UserError for an unknown task or texts that do not fit it.
+        """
+        record = self.task(task)
+        columns = _columns(record, texts)
+        if not columns[0]:
+            return []
+        ids = [str(n) for n in range(len(columns[0]))]
+        data = Labelled("texts", columns, [], ids, [], "row", 0, "")
+        decoded = record.kind.decode(self.logits(record, task_rows(data, record, self.tokenizer, cache=False)))
+        return prediction_records(record, ids, decoded) if probabilities else list(decoded.values)
+
+    def predict_table(
+        self, task: str, table: Source, output: Path, format: Format = "csv", text: Sequence[str] = ()
+    ) -> int:
+        """Predict a table, labels not needed, into a file; ids and order are kept. Returns the number of rows.
+
+        ``text`` names the text columns if they are not those of training. Every row must be usable: a prediction
+        that is silently missing would be worse than an error.
+        """
+        record = self.task(task)
+        columns = list(text) or list(record.text)
+        if len(columns) != len(record.text):
+            raise UserError(f"Task '{task}' reads {len(record.text)} text column(s); --text names {len(columns)}.")
+        data = read_labelled(table, columns, None, record.id, "stop")
+        decoded = record.kind.decode(self.logits(record, task_rows(data, record, self.tokenizer)))
+        write_predictions(output, record, data.ids, decoded, format)
+        return len(data)
+
+    def evaluate_table(self, task: str, table: Source) -> Scores:
+        """Score a labelled table. Raises TableError for rows without a label, or with one that training never had."""
+        record = self.task(task)
+        settings = self.recipe.tasks[task]
+        data = read_labelled(table, record.text, record.label, record.id, settings.bad_rows, record.kind.encode)
+        if not len(data):
+            raise TableError(f"{data.name}: no usable row is left ({data.skipped} were skipped).")
+        rows = task_rows(data, record, self.tokenizer)
+        return score(record, self.logits(record, rows), rows)
+
+    def evaluate(self, split: str = "dev", only: str | None = None) -> dict[str, Any]:
+        """Score every task (or ``only`` one) on the run's own dev or train tables.
+
+        Returns ``{"tasks": {name: scores}, "aggregate": number}``.
+        """
+        tables = read_tables(self.recipe, self.base, lambda text: None)
+        scores: dict[str, Scores] = {}
+        chosen = self.tasks if only is None else {only: self.task(only)}
+        for name, task in chosen.items():
+            data = tables[name].train if split == "train" else tables[name].dev
+            if data is not None:
+                rows = task_rows(data, task, self.tokenizer)
+                scores[name] = score(task, self.logits(task, rows), rows)
+        if not scores:
+            raise UserError(f"There is no {split} table of {listed(chosen)} in this run.")
+        return self.summary(scores)
+
+    def summary(self, scores: dict[str, Scores]) -> dict[str, Any]:
+        """Return scores with the aggregate that the recipe judges by."""
+        kinds = {name: task.kind for name, task in self.tasks.items()}
+        return {"tasks": scores, "aggregate": aggregate(scores, kinds, self.recipe.aggregate)}
+
+    def logits(self, task: Task, rows: TaskRows) -> Tensor:
+        """Return the logits ``(N, C)`` of rows."""
+        return predict_logits(self.model, task.name, rows, self.device)
+
+    def task(self, name: str) -> Task:
+        """Return a task's record. Raises UserError that names the near miss."""
+        if name not in self.tasks:
+            raise UserError(f"This run has no task '{name}'.{nearest(name, self.tasks)} It has {listed(self.tasks)}.")
+        return self.tasks[name]
+
+
+def _columns(task: Task, texts: Sequence[Any]) -> list[list[str]]:
+    pair = len(task.text) == 2
+    if isinstance(texts, str):
+        raise UserError(f"Task '{task.name}' predicts a list of texts; it was given one string.")
+    for place, text in enumerate(texts):
+        fits = isinstance(text, tuple | list) and len(text) == 2 if pair else isinstance(text, str)
+        if not fits:
+            wanted = "a pair of texts" if pair else "a text"
+            raise UserError(f"Task '{task.name}' takes {wanted} at each place; at place {place} there is {text!r:.80}.")
+    return [[text[0] for text in texts], [text[1] for text in texts]] if pair else [list(texts)]
+
+
+def _weights(folder: RunFolder, checkpoint: str, recipe: Recipe) -> Path:
+    index = folder.read_index()
+    names = {"best": index.best or index.last, "last": index.last}
+    names |= {f"best-{task}": index.best_of.get(task) for task in recipe.tasks}
+    if checkpoint not in names:
+        raise UserError(
+            f"There is no checkpoint '{checkpoint}'.{nearest(checkpoint, names)} There are {listed(names)}."
+        )
+    name = names[checkpoint]
+    if name is None:
+        raise RunFolderError(f"{folder.path} has no checkpoint '{checkpoint}' yet.")
+    return folder.weights(name)
+
+
+def _compute_in(encoder: Encoder, precision: str) -> None:
+    encoder.compute = DTYPES[precision]
+    for parameter in encoder.shadowed():
+        parameter.data = parameter.data.to(encoder.compute)

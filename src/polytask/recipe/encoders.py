@@ -1,0 +1,97 @@
+"""Which encoder and which tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from polytask.config import EncoderSettings
+from polytask.data.tokens import Tokenizer
+from polytask.encoder.base import Encoder
+from polytask.encoder.bert import Bert, BertShape
+from polytask.encoder.fetch import locate
+from polytask.encoder.lstm import BiLstm
+from polytask.encoder.weights import load_bert
+from polytask.errors import CheckpointError, RecipeError, listed
+from polytask.runtime.keys import reseed
+
+_NEW_ONLY = ("layers", "width", "heads", "hidden", "tokenizer")
+
+
+def check_encoder(settings: EncoderSettings) -> None:
+    """Raise RecipeError for choices that contradict each other."""
+    given = [name for name in _NEW_ONLY if getattr(settings, name) is not None]
+    if settings.checkpoint is not None and given:
+        raise RecipeError(f"encoder: {listed(given)} cannot be chosen with a checkpoint, which settles them.")
+    if settings.checkpoint is not None and settings.architecture == "lstm":
+        raise RecipeError("encoder: an lstm is trained from scratch; it takes no checkpoint.")
+    if settings.checkpoint is None and settings.architecture == "auto":
+        raise RecipeError('encoder: architecture = "auto" needs a checkpoint.')
+
+
+def find_tokenizer(settings: EncoderSettings, base: Path, texts: Callable[[], Iterable[str]]) -> Tokenizer:
+    """Return the checkpoint's tokenizer, the one that a new encoder is given, or one made from the training texts."""
+    name = settings.checkpoint or settings.tokenizer
+    if name is None:
+        return Tokenizer.from_texts(texts(), settings.vocabulary)
+    return Tokenizer.from_folder(locate(name, base=base))
+
+
+def new_encoder(settings: EncoderSettings, tokenizer: Tokenizer, base: Path, seed: int) -> Encoder:
+    """Return the encoder that a recipe asks for: loaded, or drawn from its seed."""
+    reseed(seed, "encoder")
+    if settings.checkpoint is not None:
+        encoder = _load(settings, locate(settings.checkpoint, base=base))
+        _check_vocabulary(encoder, tokenizer, settings.checkpoint)
+        return encoder
+    if settings.architecture == "lstm":
+        return BiLstm(
+            tokenizer.vocabulary,
+            embedding=settings.width or 300,
+            hidden=settings.hidden or 256,
+            layers=settings.layers or 2,
+            dropout=0.5 if settings.dropout is None else settings.dropout,
+        )
+    width = settings.width or 768
+    shape = BertShape(
+        vocabulary=tokenizer.vocabulary,
+        width=width,
+        layers=settings.layers or 12,
+        heads=settings.heads or 12,
+        feed_forward=settings.hidden or 4 * width,
+    )
+    try:
+        return Bert(shape, dropout=0.1 if settings.dropout is None else settings.dropout)
+    except ValueError as error:
+        raise RecipeError(f"encoder: {error}.") from error
+
+
+def rebuild_encoder(description: Mapping[str, Any]) -> Encoder:
+    """Return the encoder that ``Encoder.describe`` described, its weights yet to be filled in."""
+    options = dict(description)
+    architecture = options.pop("architecture", None)
+    if architecture == "lstm":
+        return BiLstm(**options)
+    if architecture == "bert":
+        apart = {name: options.pop(name) for name in ("dropout", "attention_dropout", "pooler")}
+        return Bert(BertShape(**options), **apart)
+    if architecture == "auto":
+        from polytask.encoder.automodel import build_auto
+
+        return build_auto(description)
+    raise CheckpointError(f"'{architecture}' is not an architecture that polytask knows.")
+
+
+def _load(settings: EncoderSettings, folder: Path) -> Encoder:
+    if settings.architecture == "auto":
+        from polytask.encoder.automodel import load_auto
+
+        return load_auto(folder, dropout=settings.dropout)
+    return load_bert(folder, dropout=settings.dropout)
+
+
+def _check_vocabulary(encoder: Encoder, tokenizer: Tokenizer, name: str) -> None:
+    known = encoder.describe().get("vocabulary")
+    if known is not None and tokenizer.vocabulary > known:
+        raise CheckpointError(f"The tokenizer of {name} has {tokenizer.vocabulary} words, its weights only {known}.")

@@ -1,0 +1,76 @@
+"""The JSON Schema of a recipe, members of the open rooms and their options included."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter
+
+from polytask.aggregators.base import aggregators
+from polytask.balance.base import balances
+from polytask.config import Recipe
+from polytask.data.mixing.base import mixings
+from polytask.heads.heads.base import heads
+from polytask.heads.pairs.base import pair_features
+from polytask.heads.pooling.base import poolings
+from polytask.registry import Registry
+from polytask.tasks.kinds.base import kinds
+from polytask.tasks.presets import preset_names
+
+_ROOM_OF: dict[str, dict[str, Registry[Any]]] = {
+    "TaskSettings": {"kind": kinds, "pooling": poolings, "head": heads},
+    "StageSettings": {"mixing": mixings, "balance": balances, "aggregator": aggregators},
+}
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) that editors check a recipe by."""
+    schema = Recipe.model_json_schema()
+    definitions = schema["$defs"]
+    for table, fields in _ROOM_OF.items():
+        for field, registry in fields.items():
+            old = definitions[table]["properties"][field]
+            kept = {key: value for key, value in old.items() if key in ("default", "description")}
+            definitions[table]["properties"][field] = {"anyOf": _choices(registry), **kept}
+    tasks = definitions["TaskSettings"]["properties"]
+    tasks["preset"]["anyOf"] = [{"enum": preset_names()}, {"type": "null"}]
+    tasks["pair"] = {"anyOf": _pair_choices(), "description": tasks["pair"]["description"]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _choices(registry: Registry[Any]) -> list[dict[str, Any]]:
+    return [{"enum": registry.names()}, *(_member(registry, name) for name in registry.names())]
+
+
+def _member(registry: Registry[Any], name: str) -> dict[str, Any]:
+    hints = get_type_hints(registry.member(name).__init__)
+    properties: dict[str, Any] = {"name": {"const": name}}
+    required = ["name"]
+    for key, parameter in registry.options(name).items():
+        properties[key] = TypeAdapter(hints.get(key, Any)).json_schema()
+        if parameter.default is inspect.Parameter.empty:
+            required.append(key)
+        else:
+            properties[key]["default"] = parameter.default
+    return {
+        "type": "object",
+        "description": registry.summary(name),
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def _pair_choices() -> list[dict[str, Any]]:
+    features = {"type": "array", "items": {"anyOf": _choices(pair_features)}}
+    return [
+        {"enum": ["cross", "bi"]},
+        _mode("cross", "types", {"type": "boolean", "default": True}),
+        _mode("bi", "features", features),
+    ]
+
+
+def _mode(name: str, option: str, schema: dict[str, Any]) -> dict[str, Any]:
+    properties = {"name": {"const": name}, option: schema}
+    return {"type": "object", "properties": properties, "required": ["name"], "additionalProperties": False}

@@ -1,0 +1,76 @@
+"""Settings -> stages: plans, rules, schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from polytask.config import Last, Recipe, ScheduleSettings, StageSettings
+from polytask.data.batching import Cut, TaskStream
+from polytask.data.rows import TaskRows
+from polytask.encoder.base import Encoder
+from polytask.errors import RecipeError
+from polytask.runtime.keys import numpy_generator
+from polytask.training.optim import Adam, Rule
+from polytask.training.plan import Plan
+from polytask.training.stages import Patience, Schedule, Stage
+
+from .members import new_aggregator, new_balance, new_mixing, new_penalties, stage_tasks
+
+
+def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder: Encoder) -> Stage:
+    """Return a stage, ready to be run."""
+    settings = recipe.stages[number]
+    names = stage_tasks(recipe, settings)
+    streams = {name: _stream(name, number, recipe, rows[name]) for name in names}
+    mixing = new_mixing(settings)
+    batches_T = [stream.per_pass for stream in streams.values()]
+    epoch_steps = mixing.epoch_steps(batches_T)
+    steps = settings.steps or max(round((settings.epochs or 3.0) * epoch_steps), 1)
+    sequence_SK = mixing.draw(batches_T, steps, numpy_generator(recipe.seed, "mixing", number))
+    stopping = settings.early_stopping
+    return Stage(
+        number=number,
+        plan=Plan(streams, sequence_SK, settings.micro_batch),
+        train=_trained(settings, encoder),
+        rule=Rule(settings.learning_rate, settings.weight_decay),
+        head_rules={name: _head_rule(name, recipe, settings) for name in names},
+        adam=Adam(*settings.optimizer.betas, settings.optimizer.epsilon, settings.optimizer.name == "adamw"),
+        schedule=Schedule(settings.schedule.name, _warmup(settings.schedule, steps, epoch_steps), steps),
+        clip=settings.clip or None,
+        balance=new_balance(recipe, settings),
+        aggregator=new_aggregator(recipe, settings),
+        penalties=new_penalties(recipe, settings),
+        epoch_steps=epoch_steps,
+        evaluate_every=settings.evaluate_every or epoch_steps,
+        patience=Patience(stopping.patience, stopping.minimum) if stopping else None,
+    )
+
+
+def _stream(name: str, number: int, recipe: Recipe, rows: TaskRows) -> TaskStream:
+    stage, task = recipe.stages[number], recipe.tasks[name]
+    how = Cut(task.batch_size or stage.batch_size, stage.batch_tokens)
+    return TaskStream(rows.lengths, how, (recipe.seed, "data", number, name), task.sample)
+
+
+def _trained(settings: StageSettings, encoder: Encoder) -> Literal["all", "heads"] | int:
+    if not isinstance(settings.train, Last):
+        return settings.train
+    if settings.train.last > encoder.depth:
+        raise RecipeError(f"train = {{ last = {settings.train.last} }}, and the encoder has {encoder.depth} layers.")
+    return settings.train.last
+
+
+def _head_rule(name: str, recipe: Recipe, settings: StageSettings) -> Rule:
+    task = recipe.tasks[name]
+    decay = settings.weight_decay if task.weight_decay is None else task.weight_decay
+    return Rule(task.learning_rate or settings.head_learning_rate or settings.learning_rate, decay)
+
+
+def _warmup(settings: ScheduleSettings, steps: int, epoch_steps: int) -> int:
+    unit = settings.warmup_unit
+    if unit == "epochs":
+        return round(settings.warmup * epoch_steps)
+    if unit == "share" or (unit == "auto" and settings.warmup < 1):
+        return round(settings.warmup * steps)
+    return round(settings.warmup)

@@ -1,0 +1,121 @@
+"""Tables -> tokenised, labelled rows of each task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from polytask.config import Recipe, TaskSettings
+from polytask.data.labelled import Labelled, dev_split, draw_rows, read_labelled
+from polytask.data.rows import Layout, TaskRows
+from polytask.data.sources import Source
+from polytask.data.tokens import Tokenizer, tokenize
+from polytask.errors import TableError
+from polytask.runtime.cache import cache_folder
+from polytask.tasks.kinds.base import Kind
+from polytask.tasks.task import Task
+
+from .members import given_labels, new_kind, text_columns
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What was read for one task: train, dev (or None), and the labels in their order, spelling to name."""
+
+    train: Labelled
+    dev: Labelled | None
+    labels: dict[str, str]
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The content of each table that was read, by split."""
+        tables = {"train": self.train, "dev": self.dev}
+        return {split: table.fingerprint for split, table in tables.items() if table is not None}
+
+
+def read_tables(recipe: Recipe, base: Path, told: Callable[[str], None]) -> dict[str, Tables]:
+    """Read every task's tables. Raises TableError for all tables that are wrong, at once."""
+    found: dict[str, Tables] = {}
+    wrong: list[str] = []
+    for name, settings in recipe.tasks.items():
+        try:
+            found[name] = _read_task(name, settings, recipe, base)
+            _tell_skipped(name, found[name], told)
+        except TableError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise TableError("\n".join(wrong))
+    return found
+
+
+def all_texts(tables: Mapping[str, Tables]) -> Iterator[str]:
+    """Yield every text of every task's training table."""
+    for task in tables.values():
+        for column in task.train.texts:
+            yield from column
+
+
+def source_of(value: str | list[dict[str, object]], base: Path) -> Source:
+    """Return a table's place: relative paths start from ``base``."""
+    if not isinstance(value, str) or value.startswith("hub:"):
+        return value
+    path = base / Path(value).expanduser()
+    return path if not path.is_relative_to(Path.cwd()) else path.relative_to(Path.cwd())
+
+
+def task_rows(data: Labelled, task: Task, tokenizer: Tokenizer, *, cache: bool = True) -> TaskRows:
+    """Tokenise a task's rows (kept by content in the cache folder) and encode their labels."""
+    layout = Layout(tokenizer, task.max_length, separate=task.pair == "bi", types=task.token_types)
+    place = cache_folder() if cache else None
+    columns = tuple(tokenize(column, tokenizer, place) for column in data.texts)
+    labels_N = task.kind.collate([task.kind.encode(label) for label in data.labels]) if data.labels else None
+    return TaskRows(layout, columns, data.ids, labels_N)
+
+
+def _read_task(name: str, settings: TaskSettings, recipe: Recipe, base: Path) -> Tables:
+    assert settings.train is not None
+    folder = base / Path(recipe.data or ".").expanduser()
+    kind = new_kind(settings, given_labels(settings))
+    fitted = kind if kind.labels or not kind.has_labels else None
+    train = _read(settings.train, settings, folder, fitted)
+    labels = given_labels(settings)
+    if kind.has_labels and not labels:
+        labels = {label: label for label in _infer(kind, train)}
+    dev = None
+    if isinstance(settings.dev, float):
+        rows, held_out = dev_split(train, settings.dev, kind.has_labels, recipe.seed, name)
+        train, dev = train.take(rows), train.take(held_out)
+    elif settings.dev is not None:
+        dev = _read(settings.dev, settings, folder, new_kind(settings, labels))
+    return Tables(
+        _some(train, settings.max_rows, recipe.seed, name, "train"),
+        None if dev is None else _some(dev, settings.dev_rows, recipe.seed, name, "dev"),
+        labels,
+    )
+
+
+def _read(value: str | list[dict[str, object]], settings: TaskSettings, folder: Path, kind: Kind | None) -> Labelled:
+    source = source_of(value, folder)
+    check: Callable[[str], object] = kind.encode if kind is not None else (lambda label: None)
+    data = read_labelled(source, text_columns(settings), settings.label, settings.id, settings.bad_rows, check)
+    if not len(data):
+        raise TableError(f"{data.name}: no usable row is left ({data.skipped} were skipped).")
+    return data
+
+
+def _infer(kind: Kind, train: Labelled) -> list[str]:
+    try:
+        return kind.infer(train.labels)
+    except ValueError as error:
+        raise TableError(f"{train.name}: the label column {error}.") from error
+
+
+def _some(data: Labelled, wanted: int | None, seed: int, name: str, split: str) -> Labelled:
+    return data if wanted is None else data.take(draw_rows(len(data), wanted, seed, name, split))
+
+
+def _tell_skipped(name: str, tables: Tables, told: Callable[[str], None]) -> None:
+    for table in (tables.train, tables.dev):
+        if table is not None and table.skipped:
+            told(f"{table.name} (task '{name}'): {table.skipped} broken or unlabelled rows are skipped.")

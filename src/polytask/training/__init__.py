@@ -1,0 +1,1 @@
+"""Training: the plan, the stages, the optimizer's flat buffers, the step, checkpoints, and the loop around them."""

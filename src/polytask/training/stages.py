@@ -1,0 +1,103 @@
+"""One stage of training: its plan, what it trains and how."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from polytask.aggregators.base import Aggregator
+from polytask.balance.base import LossBalance
+from polytask.encoder.base import Encoder
+from polytask.model import Model
+from polytask.regularizers.base import Regularizer
+
+from .optim import Adam, Rule
+from .plan import Plan
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The factor on the peak learning rate: warm-up from 0 over ``warmup`` steps, then ``name`` to the stage's end."""
+
+    name: Literal["constant", "linear", "cosine"]
+    warmup: int
+    steps: int
+
+    def __call__(self, step: int) -> float:
+        """Return the factor of a step, counted from 0."""
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        left = (self.steps - step) / max(self.steps - self.warmup, 1)
+        if self.name == "linear":
+            return left
+        if self.name == "cosine":
+            return 0.5 * (1.0 - math.cos(math.pi * left))
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A regularizer and its weight λ for each task that it acts on."""
+
+    regularizer: Regularizer
+    weights: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Ends a stage after ``evaluations`` without a better aggregate (by ``minimum``)."""
+
+    evaluations: int
+    minimum: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything that a stage needs. ``train`` is "all", "heads", or how many layers from the top."""
+
+    number: int
+    plan: Plan
+    train: Literal["all", "heads"] | int
+    rule: Rule
+    head_rules: Mapping[str, Rule]
+    adam: Adam
+    schedule: Schedule
+    clip: float | None
+    balance: LossBalance
+    aggregator: Aggregator
+    penalties: tuple[Penalty, ...]
+    epoch_steps: int
+    evaluate_every: int
+    patience: Patience | None
+
+    @property
+    def steps(self) -> int:
+        return self.plan.steps
+
+    @property
+    def tasks(self) -> list[str]:
+        return self.plan.names
+
+
+def trained_parameters(model: Model, stage: Stage, encoder_name: str) -> list[tuple[str, nn.Parameter]]:
+    """Return the parameters of an encoder that a stage trains.
+
+    A pooler that no task of the stage reads is left out: without a gradient, weight decay alone would move it.
+    """
+    users = [task for task in stage.tasks if model.encoder_of[task] == encoder_name]
+    encoder = model.encoders[encoder_name]
+    assert isinstance(encoder, Encoder)
+    if stage.train == "heads" or not users:
+        return []
+    read = any(model.head(task).pooling.uses_summary for task in users)
+    unread = set() if read else set(encoder.summary_parameters())
+    lowest = 0 if stage.train == "all" else encoder.depth - stage.train + 1
+    return [
+        (name, parameter)
+        for name, parameter in encoder.named_parameters()
+        if parameter not in unread and encoder.layer_of(name) >= lowest
+    ]
