@@ -61,7 +61,7 @@ class EncoderSettings(Settings):
     hidden: PositiveInt | None = None
     """Feed-forward width of a new bert (4 times the width), or units a direction of an lstm (256)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Dropout in the encoder; the checkpoint's own (or 0.1; 0.5 for lstm) when not given."""
+    """Dropout in the encoder, attention included; the checkpoint's own (or 0.1; 0.5 for lstm) when not given."""
     tokenizer: str | None = None
     """A folder, a hub id or "minilm" whose tokenizer a new encoder uses; else words of the training texts."""
     vocabulary: PositiveInt = 30000
@@ -329,7 +329,8 @@ def _fields_at(location: Sequence[str | int]) -> list[str]:
         "train": Last,
     }
     names = [str(part) for part in location]
-    candidates = [below.get(name) for name in reversed(names)] + [tables.get(name) for name in names[:1]]
+    inner = names[2:] if names[:1] == ["stages"] else []  # a task may be called "train", too
+    candidates = [below.get(name) for name in reversed(inner)] + [tables.get(name) for name in names[:1]]
     table: type[Settings] = next((found for found in candidates if found is not None), Recipe)
     return list(table.model_fields)
 

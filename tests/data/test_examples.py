@@ -177,8 +177,11 @@ def test_an_exhausted_grammar_says_so() -> None:
         distinct(2, lambda index: "always the same")
 
 
-CEILINGS = {"sentiment": 0.45, "paraphrase": 0.58, "similarity": 0.56}
-"""Dev accuracy, accuracy and Pearson that a bag of words must stay under."""
+CEILINGS = {"sentiment": 0.32, "paraphrase": 0.60, "similarity": 0.52}
+"""Dev accuracy, accuracy and Pearson that a bag of words must stay under; measured 0.261, 0.544 and 0.465.
+
+A fine-tuned MiniLM reached 0.68, 0.83 and 0.84 on the same rows.
+"""
 
 
 def features(counts: CountVectorizer, rows: list[Row]) -> np.ndarray:

@@ -6,14 +6,13 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import click
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from polytask.errors import PolytaskError
+from polytask.errors import PolytaskError, UserError
 
 from . import progress
 
@@ -35,8 +34,8 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the recipe, as tasks.sst.head.layers=3."),
 ]
-RecipeArgument = Annotated[str, typer.Argument(help="A recipe (TOML file), or the name of a bundled one.")]
-RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a bundled recipe.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Checkpoint = Annotated[str, typer.Option(help='"best", "last", or "best-TASK".')]
 
 
@@ -71,7 +70,9 @@ def quickstart(
 
 @app.command()
 def init(
-    tables: Annotated[list[str], typer.Argument(help="Tables with labels; x-train and x-dev become one task.")],
+    tables: Annotated[
+        list[str], typer.Argument(metavar="TABLE…", help="Labelled tables; x-train and x-dev make one task.")
+    ],
     out: Annotated[Path, typer.Option(help="The recipe to write.")] = Path("recipe.toml"),
 ) -> None:
     """Look at tables and write a first recipe."""
@@ -143,7 +144,7 @@ def evaluate(
     from polytask.inference.predictor import load
 
     if data is not None and task is None:
-        raise click.UsageError("--data needs --task: which of the run's tasks is this table for?")
+        raise UserError("--data needs --task: which of the run's tasks is this table for?")
     predictor = load(run, checkpoint=checkpoint)
     if data is not None and task is not None:
         result = predictor.summary({task: predictor.evaluate_table(task, data)})
@@ -175,7 +176,9 @@ def predict(
 
 
 @app.command("list")
-def list_members(room: Annotated[str | None, typer.Argument(help="One room; all by default.")] = None) -> None:
+def list_members(
+    room: Annotated[str | None, typer.Argument(metavar="ROOM", help="One room; all by default.")] = None,
+) -> None:
     """List the members of the open rooms with a line on each."""
     from polytask.recipe.catalogue import catalogue
 
@@ -194,7 +197,7 @@ def schema() -> None:
 
 
 @weights_app.command("get")
-def weights_get(name: Annotated[str, typer.Argument(help='A name from "list", or a hub id.')]) -> None:
+def weights_get(name: Annotated[str, typer.Argument(metavar="NAME", help="A name from `list`, or a hub id.")]) -> None:
     """Fetch pretrained weights into the cache and print where they are."""
     from polytask.encoder.fetch import get
 
@@ -217,7 +220,7 @@ def weights_list() -> None:
 
 
 @weights_app.command("path")
-def weights_path(name: Annotated[str, typer.Argument(help="A name from `list`, or a hub id.")]) -> None:
+def weights_path(name: Annotated[str, typer.Argument(metavar="NAME", help="A name from `list`, or a hub id.")]) -> None:
     """Print where cached weights are."""
     from polytask.encoder.fetch import path
 
@@ -228,30 +231,19 @@ def main() -> None:
     """Run the command line; foreseen errors become one sentence and an exit code."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if len(arguments) < len(sys.argv) - 1:
-        app(arguments)
+        app(arguments, prog_name="polytask")
         return
     try:
-        code = app(arguments, standalone_mode=False)
+        app(arguments, prog_name="polytask")
     except PolytaskError as error:
-        code = _complain(str(error), error.exit_code)
-    except click.exceptions.Abort:
-        code = _complain("Interrupted.", 130)
-    except click.ClickException as error:
-        error.show()
-        code = 2
-    except KeyboardInterrupt:
-        code = _complain("Interrupted. What the last checkpoint holds is kept: polytask resume RUN.", 130)
-    except BrokenPipeError:
-        code = 0
+        _leave(str(error), error.exit_code)
     except Exception as error:
-        message = f"{type(error).__name__}: {error}"
-        code = _complain(f"polytask met something that it did not foresee: {message} (--debug shows where).", 1)
-    sys.exit(code if isinstance(code, int) else 0)
+        _leave(f"polytask did not foresee this: {type(error).__name__}: {error} (--debug shows where).", 1)
 
 
-def _complain(message: str, code: int) -> int:
+def _leave(message: str, code: int) -> NoReturn:
     progress.errors.print(f"error: {message}", soft_wrap=True, markup=False)
-    return code
+    sys.exit(code)
 
 
 def _say_done(run: Path) -> None:

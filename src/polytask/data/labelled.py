@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from polytask.errors import TableError
 from polytask.runtime.keys import numpy_generator
 
 from .audit import Audit
@@ -70,7 +71,10 @@ def read_labelled(
 
 
 def dev_split(data: Labelled, share: float, stratified: bool, *key: int | str) -> tuple[list[int], list[int]]:
-    """Return the rows of train and of dev: about ``share`` of each label for dev, rows with equal texts on one side."""
+    """Return the rows of train and of dev: about ``share`` of each label for dev, rows with equal texts on one side.
+
+    Raises TableError when one of them would be empty.
+    """
     generator = numpy_generator(*key, "dev split")
     groups: dict[tuple[str, ...], list[int]] = {}
     for row in range(len(data)):
@@ -84,7 +88,11 @@ def dev_split(data: Labelled, share: float, stratified: bool, *key: int | str) -
         shuffled = [members[place] for place in generator.permutation(len(members))]
         dev += [row for rows in shuffled[: round(share * len(members))] for row in rows]
     chosen = set(dev)
-    return [row for row in range(len(data)) if row not in chosen], sorted(dev)
+    train = [row for row in range(len(data)) if row not in chosen]
+    if not train or not dev:
+        side = "train" if dev else "dev"
+        raise TableError(f"{data.name} has {len(data)} rows: a dev share of {share:g} leaves none for {side}.")
+    return train, sorted(dev)
 
 
 def draw_rows(total: int, wanted: int | None, *key: int | str) -> list[int]:

@@ -7,6 +7,7 @@ cached column serves every pair mode and every ``max_length``.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import WordLevelTrainer
 
 from polytask.errors import CheckpointError
-from polytask.runtime.files import written_aside
+from polytask.runtime.files import told, written_aside
 
 Ids = NDArray[np.int32]
 
@@ -54,7 +55,7 @@ class Tokenizer:
         if (folder / "tokenizer.json").is_file():
             return cls.from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
         if (folder / "vocab.txt").is_file():
-            return cls(BertWordPieceTokenizer(str(folder / "vocab.txt"))._tokenizer)
+            return cls(BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=_lower_cased(folder))._tokenizer)
         raise CheckpointError(f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.txt.")
 
     @classmethod
@@ -157,7 +158,8 @@ def _column(tokenizer: Tokenizer, texts: Sequence[str]) -> TokenColumn:
 
 
 def _keep(column: TokenColumn, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
+    with told(place.parent):
+        place.parent.mkdir(parents=True, exist_ok=True)
     for suffix, array in ((".ids.npy", column._ids), (".bounds.npy", column._bounds)):
         with written_aside(place.with_suffix(suffix)) as aside, aside.open("wb") as file:
             np.save(file, array, allow_pickle=False)
@@ -169,6 +171,16 @@ def _content_key(texts: Sequence[str], tokenizer: Tokenizer) -> str:
         data = text.encode()
         digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()[:32]
+
+
+def _lower_cased(folder: Path) -> bool:
+    try:
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'tokenizer_config.json'} is not readable as JSON: {error}.") from error
+    return bool(settings.get("do_lower_case", True)) if isinstance(settings, dict) else True
 
 
 def _template(core: Core, *, pair: bool) -> list[Ids]:

@@ -39,7 +39,9 @@ class SelfAttention(nn.Module):
         rate = self.attention_dropout if self.training else 0.0
         if qkv_PE.is_cuda and qkv_PE.dtype is not torch.float32 and rate == 0.0 and len(batch.runs) > 1:
             return _variable_length(qkv_PE, self.heads, batch)
-        parts = [_attend_run(qkv_PE[run.start : run.stop], self.heads, run.length, rate) for run in batch.runs]
+        # Split, not sliced: the gradient of a slice is as large as the whole, that of a split is put together once.
+        by_run = torch.split(qkv_PE, [run.stop - run.start for run in batch.runs])
+        parts = [_attend_run(q, self.heads, run.length, rate) for q, run in zip(by_run, batch.runs, strict=True)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

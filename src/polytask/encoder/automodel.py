@@ -134,6 +134,22 @@ def load_auto(folder: Path, *, dropout: float | None = None) -> AutoEncoder:
     return _wrap(model, pooler=not found["missing_keys"], source=str(folder))
 
 
+def auto_tokenizer(folder: Path) -> str:
+    """Return a checkpoint's tokenizer as ``tokenizer.json`` text, converted by transformers where it has another form.
+
+    Raises CheckpointError when it cannot be read, and Unavailable without ``transformers``.
+    """
+    if (folder / "tokenizer.json").is_file():
+        return (folder / "tokenizer.json").read_text(encoding="utf-8")
+    transformers = _transformers()
+    try:
+        with _quietly(transformers):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return str(tokenizer.backend_tokenizer.to_str())
+    except Exception as error:  # transformers raises whatever the libraries below it raise
+        raise CheckpointError(f"The tokenizer in {folder} cannot be converted: {_first_line(error)}") from error
+
+
 def build_auto(description: Mapping[str, Any]) -> AutoEncoder:
     """Return a new encoder, with new weights, from what ``AutoEncoder.describe`` gave."""
     transformers = _transformers()

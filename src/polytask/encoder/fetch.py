@@ -282,9 +282,10 @@ def _snapshot(name: str, *, offline: bool) -> Path:
         chosen, others = list(patterns), ["*/*"]  # subfolders hold exports to other frameworks
         return Path(snapshot_download(name, allow_patterns=chosen, ignore_patterns=others, local_files_only=offline))
 
-    folder = fetch("*.json", "*.safetensors", "vocab.txt")
+    words = ("*.json", "vocab.txt", "merges.txt", "*.model")
+    folder = fetch(*words, "*.safetensors")
     if not any(folder.glob("*.safetensors")):
-        folder = fetch("*.json", "pytorch_model*.bin", "vocab.txt")
+        folder = fetch(*words, "pytorch_model*.bin")
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} has no config.json")
     return folder

@@ -29,13 +29,15 @@ def predict_logits(
     order = np.argsort(rows.lengths, kind="stable")
     parts: list[Tensor] = []
     places: list[int] = []
-    with torch.inference_mode():
-        for chosen in cut(order, rows.lengths, Cut(rows=0, tokens=_TOKENS)):
-            batch = rows.pack(chosen).to(device)
-            parts.append(model(task, batch).cpu())
-            places += batch.rows
-            ticked(len(chosen))
-    model.train(training)
+    try:
+        with torch.inference_mode():
+            for chosen in cut(order, rows.lengths, Cut(rows=0, tokens=_TOKENS)):
+                batch = rows.pack(chosen).to(device)
+                parts.append(model(task, batch).cpu())
+                places += batch.rows
+                ticked(len(chosen))
+    finally:
+        model.train(training)
     return torch.cat(parts)[torch.from_numpy(np.argsort(places))]
 
 

@@ -20,6 +20,7 @@ from polytask.evaluation.predictions import Format, prediction_records, write_pr
 from polytask.evaluation.scoring import Scores, aggregate, predict_logits, score
 from polytask.model import Model
 from polytask.recipe.build import new_tasks, open_encoder, open_run, open_tokenizer
+from polytask.recipe.encoders import save_encoder
 from polytask.recipe.members import new_model
 from polytask.recipe.tables import read_tables, task_rows
 from polytask.runtime.device import DTYPES, pick_device
@@ -42,7 +43,7 @@ def load(run: str | Path, *, checkpoint: str = "best", device: str | None = None
     path = _weights(folder, checkpoint, recipe)
     copy_into(model, load_tensors(path), path)
     _compute_in(encoder, recipe.precision)
-    return Predictor(recipe, tasks, model.to(where).eval(), open_tokenizer(folder), where, loaded.base)
+    return Predictor(recipe, tasks, model.to(where).eval(), open_tokenizer(folder), where, loaded.base, path)
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Predictor:
     tokenizer: Tokenizer
     device: device
     base: Path
+    weights: Path
 
     def predict(
         self, task: str, texts: Sequence[str] | Sequence[tuple[str, str]], *, probabilities: bool = False
@@ -122,6 +124,17 @@ class Predictor:
         kinds = {name: task.kind for name, task in self.tasks.items()}
         return {"tasks": scores, "aggregate": aggregate(scores, kinds, self.recipe.aggregate)}
 
+    def save_encoder(self, folder: Path) -> None:
+        """Save the fine-tuned encoder and tokenizer in Hugging Face layout, for ``transformers.AutoModel`` and others.
+
+        Raises UserError for an encoder that Hugging Face has no layout for (the LSTM).
+        """
+        run = RunFolder.open(self.base)
+        encoder = open_encoder(run)
+        model = new_model(encoder, self.tasks, self.recipe)
+        copy_into(model, load_tensors(self.weights), self.weights)
+        save_encoder(encoder, folder, self.tokenizer.json)
+
     def logits(self, task: Task, rows: TaskRows) -> Tensor:
         """Return the logits ``(N, C)`` of rows."""
         return predict_logits(self.model, task.name, rows, self.device)
@@ -154,7 +167,7 @@ def _weights(folder: RunFolder, checkpoint: str, recipe: Recipe) -> Path:
             f"There is no checkpoint '{checkpoint}'.{nearest(checkpoint, names)} There are {listed(names)}."
         )
     name = names[checkpoint]
-    if name is None:
+    if name is None or index.stage == index.step == 0:
         raise RunFolderError(f"{folder.path} has no checkpoint '{checkpoint}' yet.")
     return folder.weights(name)
 

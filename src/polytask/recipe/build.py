@@ -19,10 +19,11 @@ from polytask.errors import RecipeError, RunFolderError, TableError
 from polytask.model import Model
 from polytask.runtime.device import DTYPES, pick_device, pick_precision, surroundings
 from polytask.runtime.files import write_text
-from polytask.runtime.folder import RunFolder
+from polytask.runtime.folder import Index, RunFolder
 from polytask.runtime.processes import Processes
 from polytask.tasks.task import Task
-from polytask.training.loop import Trainer
+from polytask.training.checkpoint import save_tensors
+from polytask.training.loop import Trainer, checkpoint_name
 from polytask.training.stages import Stage
 from polytask.training.watch import Watcher
 
@@ -109,14 +110,17 @@ def new_tasks(recipe: Recipe, encoder: Encoder) -> dict[str, Task]:
     return tasks
 
 
-def write_run(parts: Parts, folder: RunFolder) -> None:
-    """Write what a run folder needs besides weights: resolved recipe, tokenizer, the encoder's description."""
+def write_run(parts: Parts, folder: RunFolder, processes: Processes) -> None:
+    """Write what a run is resumed from, even before its first step: tokenizer, encoder, first weights, resolved recipe."""
     write_text(folder.tokenizer, parts.tokenizer.json)
     encoder = parts.model.encoders["shared"]
     assert isinstance(encoder, Encoder)
     write_text(folder.encoder, json.dumps(encoder.describe(), indent=1))
-    notes = {"surroundings": surroundings(parts.device), "fingerprints": parts.fingerprints}
-    write_text(folder.recipe, to_toml(parts.recipe, notes))
+    start = checkpoint_name(0, 0)
+    save_tensors(dict(parts.model.named_parameters()), folder.weights(start))
+    folder.write_index(Index(last=start))
+    notes = {"surroundings": surroundings(parts.device, processes.size), "fingerprints": parts.fingerprints}
+    write_text(folder.recipe, to_toml(parts.recipe, notes))  # the last: from here on it is a run folder
 
 
 def open_run(path: Path) -> tuple[RunFolder, Loaded, dict[str, Any]]:
@@ -144,14 +148,17 @@ def open_encoder(folder: RunFolder) -> Encoder:
         raise RunFolderError(f"{folder.encoder} is missing or damaged: {error}.") from error
 
 
-def rebuild(path: Path, told: Callable[[str], None], *, elsewhere: bool) -> tuple[RunFolder, Parts]:
+def rebuild(
+    path: Path, told: Callable[[str], None], processes: Processes, *, elsewhere: bool
+) -> tuple[RunFolder, Parts]:
     """Return an interrupted run's parts. Raises RunFolderError or TableError when something is not as it was.
 
-    On another processor kind, torch version or thread count the result would not be bit-identical: that is refused
-    unless ``elsewhere``.
+    On another processor kind, torch version, thread count or number of processes the result would not be
+    bit-identical: that is refused unless ``elsewhere``.
     """
     folder, loaded, notes = open_run(path)
-    changes = _changes(notes.get("surroundings", {}), surroundings(pick_device(loaded.recipe.device)))
+    here = surroundings(pick_device(loaded.recipe.device), processes.size)
+    changes = _changes(notes.get("surroundings", {}), here)
     if changes and not elsewhere:
         raise RunFolderError(
             f"{path} was trained elsewhere ({'; '.join(changes)}), so the result would not be bit-identical. "

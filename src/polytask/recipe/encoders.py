@@ -12,8 +12,8 @@ from polytask.encoder.base import Encoder
 from polytask.encoder.bert import Bert, BertShape
 from polytask.encoder.fetch import locate
 from polytask.encoder.lstm import BiLstm
-from polytask.encoder.weights import load_bert
-from polytask.errors import CheckpointError, RecipeError, listed
+from polytask.encoder.weights import load_bert, save_bert
+from polytask.errors import CheckpointError, RecipeError, UserError, listed
 from polytask.runtime.keys import reseed
 
 _NEW_ONLY = ("layers", "width", "heads", "hidden", "tokenizer")
@@ -35,7 +35,12 @@ def find_tokenizer(settings: EncoderSettings, base: Path, texts: Callable[[], It
     name = settings.checkpoint or settings.tokenizer
     if name is None:
         return Tokenizer.from_texts(texts(), settings.vocabulary)
-    return Tokenizer.from_folder(locate(name, base=base))
+    folder = locate(name, base=base)
+    if settings.architecture == "auto":
+        from polytask.encoder.automodel import auto_tokenizer
+
+        return Tokenizer.from_json(auto_tokenizer(folder))
+    return Tokenizer.from_folder(folder)
 
 
 def new_encoder(settings: EncoderSettings, tokenizer: Tokenizer, base: Path, seed: int) -> Encoder:
@@ -61,8 +66,9 @@ def new_encoder(settings: EncoderSettings, tokenizer: Tokenizer, base: Path, see
         heads=settings.heads or 12,
         feed_forward=settings.hidden or 4 * width,
     )
+    rate = 0.1 if settings.dropout is None else settings.dropout
     try:
-        return Bert(shape, dropout=0.1 if settings.dropout is None else settings.dropout)
+        return Bert(shape, dropout=rate, attention_dropout=rate)
     except ValueError as error:
         raise RecipeError(f"encoder: {error}.") from error
 
@@ -81,6 +87,19 @@ def rebuild_encoder(description: Mapping[str, Any]) -> Encoder:
 
         return build_auto(description)
     raise CheckpointError(f"'{architecture}' is not an architecture that polytask knows.")
+
+
+def save_encoder(encoder: Encoder, folder: Path, tokenizer_json: str) -> None:
+    """Save an encoder and its tokenizer in Hugging Face layout. Raises UserError where that has none for it."""
+    if isinstance(encoder, Bert):
+        save_bert(encoder, folder, tokenizer_json)
+    elif encoder.describe()["architecture"] == "auto":
+        from polytask.encoder.automodel import AutoEncoder, save_auto
+
+        assert isinstance(encoder, AutoEncoder)
+        save_auto(encoder, folder, tokenizer_json)
+    else:
+        raise UserError("An lstm encoder has no Hugging Face layout; the run folder itself is what to keep.")
 
 
 def _load(settings: EncoderSettings, folder: Path) -> Encoder:

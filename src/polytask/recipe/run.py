@@ -43,7 +43,7 @@ def train(
             _keep(table, Path(name))
         parts = build(loaded, watcher.note)
         if processes.leads:
-            write_run(parts, folder)
+            write_run(parts, folder, processes)
     except BaseException:
         # Nothing half-written: a folder that never became a run must not stand in the way of the next attempt.
         if processes.leads:
@@ -57,8 +57,9 @@ def train(
 def resume(run: str | Path, *, elsewhere: bool = False, watcher: Watcher | None = None) -> Path:
     """Go on with an interrupted run; the result is what it would have been without the interruption, bit for bit."""
     watcher = watcher or Watcher()
-    folder, parts = rebuild(Path(run), watcher.note, elsewhere=elsewhere)
-    parts.trainer(folder, watcher, join()).run()
+    processes = join()
+    folder, parts = rebuild(Path(run), watcher.note, processes, elsewhere=elsewhere)
+    parts.trainer(folder, watcher, processes).run()
     return Path(run)
 
 

@@ -54,14 +54,14 @@ def processor_kind(device: torch.device) -> str:
     return " ".join(part for part in (platform.machine(), _model_name(), vector, matrix) if part)
 
 
-def surroundings(device: torch.device) -> dict[str, Any]:
-    """Return versions, processor kind and thread count: with the recipe, what a bit-identical result needs."""
+def surroundings(device: torch.device, processes: int = 1) -> dict[str, Any]:
+    """Return versions, processor kind, threads and processes: with the recipe, what a bit-identical result needs."""
     return {
         "polytask": version("polytask"),
         "torch": torch.__version__,
         "processor": processor_kind(device),
         "threads": torch.get_num_threads(),
-        "processes": 1,
+        "processes": processes,
     }
 
 

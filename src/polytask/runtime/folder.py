@@ -37,6 +37,8 @@ class Index(BaseModel):
     best_aggregate: float | None = None
     best_values: dict[str, float] = {}
     """The best first metric of each task so far."""
+    owes_evaluation: bool = False
+    """Whether the evaluation after the last step was cut short by a request to stop."""
     stale: int = 0
     """Evaluations of the stage since the best aggregate; what early stopping counts."""
 
@@ -113,11 +115,21 @@ class Journal:
     """One JSON object a line, in the order of events."""
 
     def __init__(self, path: Path, length: int = 0) -> None:
-        """Open the journal and cut it to ``length`` bytes, what the last checkpoint knew of it."""
+        """Open the journal and cut it to ``length`` bytes, what the last checkpoint knew of it.
+
+        Raises RunFolderError when it is shorter than that.
+        """
         with files.told(path):
             self._file = path.open("ab")
-            self._file.truncate(length)
-            self._file.seek(0, 2)
+            known = self._file.seek(0, 2)
+            if known < length:
+                self._file.close()
+                raise RunFolderError(
+                    f"{path} has {known} bytes; at the last checkpoint it had {length}. It was altered."
+                )
+            if known > length:
+                self._file.truncate(length)
+                self._file.seek(0, 2)
 
     def write(self, event: str, **fields: Any) -> None:
         """Append an event."""

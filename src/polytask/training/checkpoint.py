@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
@@ -17,7 +19,14 @@ from polytask.runtime.files import write_with
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors to a safetensors file, whole or not at all."""
     arrays = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
-    write_with(path, lambda aside: save_file(arrays, aside))
+    write_with(path, lambda aside: _save(arrays, aside))
+
+
+def _save(arrays: dict[str, NDArray[Any]], path: Path) -> None:
+    try:
+        save_file(arrays, path)
+    except SafetensorError as error:  # a full disk, for one: safetensors has its own name for what the system refuses
+        raise OSError(str(error)) from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from polytask.data.batching import padding_share
 from polytask.data.rows import TaskRows
 from polytask.errors import Interrupted
 from polytask.evaluation.predictions import write_predictions
@@ -76,21 +77,42 @@ class Trainer:
         )
         if self.index.step:
             step.load_state_dict(load_tensors(self.folder.state(str(self.index.last))))
+        else:
+            self._note_data(stage)
         self.watcher.stage(stage.number, len(self.stages), self.index.step, stage.steps)
-        for number in range(self.index.step, stage.steps):
-            done = number + 1
-            self._take(step, stage, number)
-            evaluates = done % stage.evaluate_every == 0 or done == stage.steps
-            gives_up = evaluates and self._evaluate(stage, done)
+        done = self.index.step
+        while done < stage.steps or self.index.owes_evaluation:
+            if not self.index.owes_evaluation:
+                self._take(step, stage, done)
+                done += 1
+            evaluates = bool(self.dev_rows) and stage.evaluates_after(done)
+            self._update(owes_evaluation=evaluates and not self._evaluate(stage, done, stop))
+            gives_up = evaluates and stage.patience is not None and self.index.stale >= stage.patience.evaluations
             stops = self.processes.any(bool(stop))
-            if evaluates or stops or done % self.checkpoint_every == 0:
-                self._commit(step, stage, stage.steps if gives_up else done)
+            if stops or evaluates or done % self.checkpoint_every == 0 or done == stage.steps:
+                self._commit(step, stage, done, gives_up)
             if stops:
-                raise Interrupted(f"Stopped by {stop.signal}. Go on with: polytask resume {self.folder.path}")
+                by = stop.signal or "another process"
+                raise Interrupted(f"Stopped by {by}. Go on with: polytask resume {self.folder.path}")
             if gives_up:
                 break
         step.release()
         self._update(stage=stage.number + 1, step=0, stale=0)
+
+    def _note_data(self, stage: Stage) -> None:
+        """Note what a pass over each task is made of; ``padding`` is what padded batches would waste (packed: nothing)."""
+        for name, stream in stage.plan.streams.items():
+            batches, rows = stream.batches(0), self.train_rows[name]
+            self.journal.write(
+                "data",
+                stage=stage.number,
+                task=name,
+                rows=len(rows),
+                rows_per_pass=sum(map(len, batches)),
+                batches_per_pass=len(batches),
+                truncated=rows.truncated,
+                padding=round(padding_share(batches, rows.lengths), 6),
+            )
 
     def _take(self, step: Step, stage: Stage, number: int) -> None:
         started = time.perf_counter()
@@ -110,16 +132,19 @@ class Trainer:
             seconds=round(time.perf_counter() - started, 4),
         )
 
-    def _evaluate(self, stage: Stage, done: int) -> bool:
-        """Score the dev tables, take note of bests, and say whether the stage's patience is at its end."""
-        if not self.dev_rows:
-            return False
+    def _evaluate(self, stage: Stage, done: int, stop: StopRequest) -> bool:
+        """Score the dev tables and take note of bests. Returns False if a request to stop came first: it is still owed."""
         started = time.perf_counter()
-        logits = {name: self._predict(name) for name in self.dev_rows}
+        try:
+            logits = {name: self._predict(name, stop) for name in self.dev_rows}
+        except _Stopped:
+            return False
         scores = {name: score(self.tasks[name], logits[name], rows) for name, rows in self.dev_rows.items()}
         total = aggregate(scores, {name: task.kind for name, task in self.tasks.items()}, self.aggregate)
+        before = self.index.best_aggregate
+        best = before is None or total > before
         minimum = stage.patience.minimum if stage.patience else 0.0
-        best = self.index.best_aggregate is None or total > self.index.best_aggregate + minimum
+        self._update(stale=0 if before is None or total > before + minimum else self.index.stale + 1)
         self._note_bests(scores, total, best, checkpoint_name(stage.number, done))
         if best and self.processes.leads:
             for name, rows in self.dev_rows.items():
@@ -137,15 +162,17 @@ class Trainer:
             best=best,
             seconds=round(time.perf_counter() - started, 4),
         )
-        return stage.patience is not None and self.index.stale >= stage.patience.evaluations
+        return True
 
-    def _predict(self, name: str) -> Tensor:
+    def _predict(self, name: str, stop: StopRequest) -> Tensor:
         rows, done = self.dev_rows[name], 0
 
         def ticked(count: int) -> None:
             nonlocal done
             done += count
             self.watcher.evaluating(name, len(rows), done)
+            if stop and self.processes.size == 1:
+                raise _Stopped
 
         return predict_logits(self.model, name, rows, self.device, ticked)
 
@@ -159,13 +186,13 @@ class Trainer:
         self._update(
             best_of=self.index.best_of | dict.fromkeys(better, name),
             best_values=self.index.best_values | better,
-            stale=0 if best else self.index.stale + 1,
         )
         if best:
             self._update(best=name, best_aggregate=total)
 
-    def _commit(self, step: Step, stage: Stage, done: int) -> None:
+    def _commit(self, step: Step, stage: Stage, done: int, ended: bool) -> None:
         name = checkpoint_name(stage.number, done)
+        done = stage.steps if ended else done
         self._update(last=name, stage=stage.number, step=done, journal=self.journal.length)
         if self.processes.leads:
             save_tensors(step.weights(), self.folder.weights(name))
@@ -194,8 +221,13 @@ class Trainer:
         return self.folder.locked() if self.processes.leads else nullcontext()
 
     def _open_journal(self) -> Journal:
-        path = self.folder.journal_path if self.processes.leads else Path(os.devnull)
-        return Journal(path, self.index.journal)
+        if not self.processes.leads:
+            return Journal(Path(os.devnull))
+        return Journal(self.folder.journal_path, self.index.journal)
+
+
+class _Stopped(Exception):
+    """An evaluation was asked to stop."""
 
 
 def checkpoint_name(stage: int, done: int) -> str:

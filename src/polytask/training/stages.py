@@ -78,6 +78,10 @@ class Stage:
     def steps(self) -> int:
         return self.plan.steps
 
+    def evaluates_after(self, done: int) -> bool:
+        """Say whether an evaluation is due after ``done`` steps."""
+        return done % self.evaluate_every == 0 or done == self.steps
+
     @property
     def tasks(self) -> list[str]:
         return self.plan.names

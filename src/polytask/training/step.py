@@ -95,7 +95,8 @@ class Step:
         """Take a step. Raises NonFiniteLoss, before any weight has moved, naming the task and the rows."""
         micros = self.stage.plan(step)
         work = self._zeroed(list(dict.fromkeys(micro.task for micro in micros)))
-        tokens = sum(self._backward(step, micro, work) for micro in micros[self.processes.rank :: self.processes.size])
+        for micro in micros[self.processes.rank :: self.processes.size]:
+            self._backward(step, micro, work)
         self.processes.add_up(*work.tensors())
         combined = {name: self._combine(name, work, step) for name in work.trunks}
         norm = _norm([*combined.values(), *work.heads.values()])
@@ -109,7 +110,8 @@ class Step:
             penalty.regularizer.after_step(self.model)
         penalised = zip(work.active, means[len(work.active) :], strict=True) if self.stage.penalties else ()
         rate = self.stage.rule.learning_rate * self.stage.schedule(step)
-        return StepResult(losses, dict(penalised), norm_read, rate, sum(len(m.rows) for m in micros), tokens)
+        rows, tokens = sum(len(micro.rows) for micro in micros), self.stage.plan.tokens([step])
+        return StepResult(losses, dict(penalised), norm_read, rate, rows, tokens)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the fp32 master of every parameter of the model, by name."""
@@ -204,7 +206,7 @@ class Step:
             held = self._buffers[name] = torch.zeros(tasks, numbers, device=self.device)
         return held[:tasks].zero_()
 
-    def _backward(self, step: int, micro: Micro, work: _Work) -> int:
+    def _backward(self, step: int, micro: Micro, work: _Work) -> None:
         batch = self.rows[micro.task].pack(micro.rows).to(self.device)
         self._point(micro.task, work)
         key = (self.seed, self.stage.number, step, micro.task, micro.index)
@@ -220,7 +222,6 @@ class Step:
         work.losses_T[place] += clean.loss_N.detach().sum() / micro.of_rows
         work.penalties_T[place] += penalty_N.detach().sum() / micro.of_rows
         work.seen.append((micro.task, batch.rows, clean.loss_N.detach()))
-        return batch.tokens
 
     def _point(self, task: str, work: _Work) -> None:
         self.head_blocks[task].point(work.heads[task])

@@ -137,7 +137,7 @@ TEMPLATES: dict[Split, tuple[tuple[str, ...], ...]] = {
         ),
     ),
 }
-"""Templates by label. Labels mirror each other (0 and 4, 1 and 3), so that frame words tell nothing about the sign."""
+"""Templates by label. Labels mirror each other (0 and 4, 1 and 3), so that frame words tell next to nothing of the sign."""
 
 
 def sentiment_rows(split: Split, seed: int = 0) -> list[Row]:

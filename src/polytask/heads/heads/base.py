@@ -25,6 +25,13 @@ class Head(nn.Module, ABC):
 heads: Registry[Head] = Registry("heads", "polytask.heads.heads")
 
 
+def checked_rate(dropout: float) -> float:
+    """Return a rate of dropout. Raises ValueError when it is none."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout:g}; it is at least 0 and below 1")
+    return dropout
+
+
 def new_linear(width: int, outputs: int) -> nn.Linear:
     """Return a linear layer as BERT initialises its own: N(0, 0.02²), biases 0."""
     layer = nn.Linear(width, outputs)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Head, heads, new_linear
+from .base import Head, checked_rate, heads, new_linear
 
 
 @heads.register("linear")
@@ -12,7 +12,7 @@ class Linear(Head):
 
     def __init__(self, width: int, outputs: int, *, dropout: float = 0.1) -> None:
         super().__init__(width, outputs)
-        self.dropout = dropout
+        self.dropout = checked_rate(dropout)
         self.output = new_linear(width, outputs)
 
     def forward(self, vectors_ND: Tensor) -> Tensor:

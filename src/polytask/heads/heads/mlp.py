@@ -5,7 +5,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import Head, heads, new_linear
+from .base import Head, checked_rate, heads, new_linear
 
 
 @heads.register("mlp")
@@ -25,8 +25,10 @@ class Mlp(Head):
         super().__init__(width, outputs)
         if layers < 1:
             raise ValueError(f"layers is {layers}; an mlp has at least one hidden layer ('linear' has none)")
-        hidden = hidden or width
-        self.dropout = dropout
+        hidden = width if hidden is None else hidden
+        if hidden < 1:
+            raise ValueError(f"hidden is {hidden}; an mlp has at least one hidden unit")
+        self.dropout = checked_rate(dropout)
         self.activation = F.relu if activation == "relu" else F.gelu
         self.layers = nn.ModuleList(new_linear(width if n == 0 else hidden, hidden) for n in range(layers))
         self.output = new_linear(hidden, outputs)

@@ -38,6 +38,8 @@ class Kind(ABC):
     dtype: ClassVar[torch.dtype] = torch.int64
 
     def __init__(self, labels: Mapping[str, str]) -> None:
+        if len(labels) == 1:
+            raise ValueError(f"there is only the label {listed(labels)}; at least two are needed")
         self.labels = dict(labels)
         self.spellings = list(labels)
         self.names = list(labels.values())

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -19,6 +19,11 @@ _NEGATIVE = ("0", "no", "false", "negative", "not_duplicate")
 @kinds.register("binary")
 class Binary(Kind):
     """One of two classes by one logit: binary cross-entropy; the second label is the positive one."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        super().__init__(labels)
+        if len(labels) > 2:
+            raise ValueError(f"there are {len(labels)} labels, {listed([*labels][:12])}; a binary task has two")
 
     @property
     def outputs(self) -> int:

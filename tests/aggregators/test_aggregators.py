@@ -1,0 +1,119 @@
+"""What every aggregator promises, and PCGrad against the paper on whole vectors. Shapes: T tasks, W weights of the trunk."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from polytask.aggregators.base import Aggregator, aggregators
+
+
+def gradients(tasks: int, seed: int = 0, width: int = 6) -> Tensor:
+    return torch.randn(tasks, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def weigh(aggregator: Aggregator, gradient_TW: Tensor, seed: int = 0) -> Tensor:
+    return aggregator.weights(gradient_TW @ gradient_TW.T, torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(params=aggregators.names())
+def aggregator(request: pytest.FixtureRequest) -> Aggregator:
+    return aggregators.create(request.param)
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3, 5])
+def test_every_task_gets_a_finite_weight(aggregator: Aggregator, tasks: int) -> None:
+    weights_T = weigh(aggregator, gradients(tasks))
+    assert weights_T.shape == (tasks,)
+    assert weights_T.dtype is torch.float64
+    assert weights_T.isfinite().all()
+
+
+def test_one_task_alone_keeps_the_direction_of_its_gradient(aggregator: Aggregator) -> None:
+    assert weigh(aggregator, gradients(1)).item() > 0
+
+
+def test_a_constant_weight_is_the_one_that_the_gramian_gets(aggregator: Aggregator) -> None:
+    for tasks in (1, 2, 3):
+        constant = aggregator.constant(tasks)
+        weights_T = weigh(aggregator, gradients(tasks))
+        assert constant is None or weights_T.tolist() == [pytest.approx(constant)] * tasks
+    apart = not torch.allclose(weigh(aggregator, gradients(3, 1)), weigh(aggregator, gradients(3, 2)))
+    assert apart == (aggregator.constant(3) is None)
+
+
+def test_the_same_generator_draws_the_same_and_the_default_one_is_left_alone(aggregator: Aggregator) -> None:
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    assert torch.equal(weigh(aggregator, gradients(4), seed=1), weigh(aggregator, gradients(4), seed=1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_task_without_a_gradient_does_no_harm(aggregator: Aggregator) -> None:
+    gradient_TW = gradients(3)
+    gradient_TW[1] = 0
+    assert weigh(aggregator, gradient_TW).isfinite().all()
+    assert weigh(aggregator, torch.zeros(3, 6, dtype=torch.float64)).isfinite().all()
+
+
+def test_the_gramian_is_not_written_to(aggregator: Aggregator) -> None:
+    gradient_TW = gradients(3)
+    gramian_TT = gradient_TW @ gradient_TW.T
+    kept_TT = gramian_TT.clone()
+    aggregator.weights(gramian_TT, torch.Generator())
+    assert torch.equal(gramian_TT, kept_TT)
+
+
+def test_its_state_goes_on_as_if_nothing_had_happened(aggregator: Aggregator) -> None:
+    weigh(aggregator, gradients(3))
+    again = type(aggregator)()
+    again.load_state_dict({name: tensor.clone() for name, tensor in aggregator.state_dict().items()})
+    assert torch.equal(weigh(again, gradients(3, 5)), weigh(aggregator, gradients(3, 5)))
+
+
+def test_members_differ_pairwise() -> None:
+    found = {name: weigh(aggregators.create(name), gradients(3, 2)) for name in aggregators.names()}
+    for a, b in combinations(found, 2):
+        assert not torch.allclose(found[a], found[b]), f"{a} and {b} are the same"
+
+
+def test_sum_and_mean_by_hand() -> None:
+    assert weigh(aggregators.create("sum"), gradients(4)).tolist() == [1.0] * 4
+    assert weigh(aggregators.create("mean"), gradients(4)).tolist() == [0.25] * 4
+
+
+def pcgrad_on_vectors(gradient_TW: Tensor, generator: torch.Generator) -> Tensor:
+    """Return Σ gᵢᴾᶜ by algorithm 1 of Yu et al. (2020), on the gradients themselves."""
+    projected = []
+    for i, own_W in enumerate(gradient_TW):
+        own_W = own_W.clone()
+        for j in torch.randperm(len(gradient_TW), generator=generator).tolist():
+            if j != i and own_W @ gradient_TW[j] < 0:
+                own_W -= own_W @ gradient_TW[j] / gradient_TW[j].square().sum() * gradient_TW[j]
+        projected.append(own_W)
+    return torch.stack(projected).sum(0)
+
+
+@given(st.integers(1, 6), st.integers(0, 10_000), st.sampled_from([2, 3, 40]))
+def test_pcgrad_is_the_papers_algorithm_on_vectors(tasks: int, seed: int, width: int) -> None:
+    gradient_TW = gradients(tasks, seed, width)
+    weights_T = weigh(aggregators.create("pcgrad"), gradient_TW, seed)
+    wanted_W = pcgrad_on_vectors(gradient_TW, torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(weights_T @ gradient_TW, wanted_W, atol=1e-9, rtol=1e-9)
+
+
+def test_pcgrad_of_two_opposed_gradients_conflicts_with_neither() -> None:
+    gradient_TW = torch.tensor([[1.0, 0.0], [-1.0, 1.0]], dtype=torch.float64)
+    combined_W = weigh(aggregators.create("pcgrad"), gradient_TW) @ gradient_TW
+    # g₁ − (g₁·g₂/‖g₂‖²) g₂ = (½, ½) and g₂ − (g₂·g₁/‖g₁‖²) g₁ = (0, 1)
+    assert combined_W.tolist() == [pytest.approx(0.5), pytest.approx(1.5)]
+    assert (gradient_TW @ combined_W >= 0).all()
+
+
+def test_pcgrad_leaves_gradients_that_agree_alone() -> None:
+    assert weigh(aggregators.create("pcgrad"), gradients(4).abs()).tolist() == [1.0] * 4

@@ -1,0 +1,236 @@
+"""Imports show the direction: a room may import rooms of a lower rank only, never a neighbour.
+
+Read off the source, so that lazy imports, those under ``TYPE_CHECKING`` and module names in strings count too.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src"
+RANKS = {
+    10: ("cli", ""),  # "" is polytask/__init__.py
+    9: ("serving", "quickstart"),
+    8: ("papers", "sweep", "inference"),
+    7: ("recipe",),
+    6: ("training",),
+    5: ("evaluation", "regularizers"),
+    4: ("model",),
+    3: ("tasks",),
+    2: ("encoder", "heads", "data", "balance", "aggregators"),
+    1: ("registry", "config", "runtime", "metrics", "packing"),
+    0: ("errors",),
+}
+RANK_OF = {room: rank for rank, rooms in RANKS.items() for room in rooms}
+
+
+def _module_of(file: Path) -> str:
+    parts = file.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {_module_of(file): file for file in sorted((SOURCE / "polytask").rglob("*.py"))}
+
+
+@dataclass(frozen=True)
+class Import:
+    line: int
+    target: str
+    """The module that is imported, as far as it is one of ours."""
+    level: int = 0
+    """Dots in front."""
+    named: bool = False
+    """Whether it is a module's name in a string, for ``import_module`` or a registry."""
+
+
+def room_of(module: str) -> str:
+    """Return the room that a module is in: the second part of its name."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports_of(tree: ast.AST, module: str, is_package: bool) -> Iterator[Import]:
+    """Yield every import of our own modules in a file, wherever it stands."""
+    folder = module if is_package else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                if name.name.split(".")[0] == "polytask":
+                    yield Import(node.lineno, name.name)
+        elif isinstance(node, ast.ImportFrom):
+            parent = ".".join(folder.split(".")[: len(folder.split(".")) - node.level + 1]) if node.level else ""
+            source = ".".join(part for part in (parent, node.module) if part)
+            if source.split(".")[0] == "polytask":
+                for name in node.names:
+                    inner = f"{source}.{name.name}"
+                    yield Import(node.lineno, inner if inner in FILES else source, node.level)
+        elif isinstance(node, ast.Constant) and node.value in FILES and node.value != "polytask":
+            assert isinstance(node.value, str)
+            yield Import(node.lineno, node.value, named=True)
+
+
+def complaints(source: str, module: str, is_package: bool = False) -> list[str]:
+    """Return what is wrong with the imports of a file, in its order."""
+    room, folder = room_of(module), module if is_package else module.rpartition(".")[0]
+    found = []
+    for entry in sorted(imports_of(ast.parse(source), module, is_package), key=lambda entry: entry.line):
+        other = room_of(entry.target)
+        if room not in RANK_OF:
+            wrong = f"is imported in a room without a rank, '{room}'"
+        elif entry.level > 1:
+            wrong = "climbs with more than one dot"
+        elif entry.level == 1 and (other != room or not room):
+            wrong = "crosses rooms with a dot; write the absolute name"
+        elif other not in RANK_OF:
+            wrong = f"is of a room without a rank, '{other}'"
+        elif other == room:
+            beside = entry.target == folder or entry.target.rpartition(".")[0] == folder
+            wrong = "lies beside this file; write it with a dot" if beside and not (entry.level or entry.named) else ""
+        elif RANK_OF[other] > RANK_OF[room]:
+            wrong = f"points up, from rank {RANK_OF[room]} to rank {RANK_OF[other]}"
+        elif RANK_OF[other] == RANK_OF[room]:
+            wrong = f"points to a neighbour of rank {RANK_OF[room]}"
+        else:
+            wrong = ""
+        if wrong:
+            found.append(f"{module}, line {entry.line}: '{entry.target}' {wrong}")
+    return found
+
+
+def calls_in(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """Yield every call by the name it is written with, such as ``torch.load``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+            yield ast.unparse(node.func), node
+
+
+def test_the_tree_is_where_it_is_looked_for() -> None:
+    assert len(FILES) > 50
+    assert {"polytask", "polytask.errors", "polytask.heads.pooling.base", "polytask.training.step"} <= FILES.keys()
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_every_room_has_a_rank(module: str) -> None:
+    assert room_of(module) in RANK_OF
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_no_import_points_up_or_sideways(module: str) -> None:
+    file = FILES[module]
+    found = complaints(file.read_text(encoding="utf-8"), module, file.name == "__init__.py")
+    assert not found, found[0]
+
+
+def test_the_lazy_names_of_the_package_are_read_too() -> None:
+    file = FILES["polytask"]
+    targets = {entry.target for entry in imports_of(ast.parse(file.read_text(encoding="utf-8")), "polytask", True)}
+    assert {"polytask.recipe.run", "polytask.inference.predictor", "polytask.errors"} <= targets
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "wrong"),
+    [
+        ("polytask.data.rows", "from polytask.tasks.task import Task", "points up, from rank 2 to rank 3"),
+        ("polytask.data.rows", "import polytask.model", "points up"),
+        ("polytask.data.rows", "from polytask import model", "points up"),
+        ("polytask.data.rows", "from polytask.encoder.base import Encoder", "points to a neighbour of rank 2"),
+        ("polytask.data.rows", "from polytask.data.tokens import Tokenizer", "write it with a dot"),
+        ("polytask.data.rows", "from polytask.data import tokens", "write it with a dot"),
+        ("polytask.heads.pooling.max", "from ..pairs.base import Merge", "more than one dot"),
+        ("polytask.model", "from .packing import RowBatch", "crosses rooms with a dot"),
+        ("polytask.model", "from . import errors", "crosses rooms with a dot"),
+        ("polytask.model", "from polytask.kitchen import stove", "without a rank"),
+        ("polytask.errors", "import polytask", "points up"),
+        ("polytask.registry", "from polytask.config import Member", "neighbour"),
+        (
+            "polytask.training.step",
+            "def f():\n    from polytask.recipe.run import train",
+            "line 2: 'polytask.recipe.run'",
+        ),
+        ("polytask.training.step", "if TYPE_CHECKING:\n    from polytask.recipe.run import train", "points up"),
+        ("polytask.training.step", "import_module('polytask.recipe.run')", "points up"),
+    ],
+)
+def test_a_wrong_import_is_caught_in_every_dress(module: str, line: str, wrong: str) -> None:
+    assert len(found := complaints(line, module)) == 1
+    assert wrong in found[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("polytask.data.rows", "from .tokens import Tokenizer"),
+        ("polytask.data.rows", "from . import tokens"),
+        ("polytask.data.rows", "from polytask import metrics"),
+        ("polytask.data.rows", "from polytask.runtime.files import written_aside"),
+        ("polytask.tasks.task", "from .kinds.base import Kind"),
+        ("polytask.data.mixing.joint", "from polytask.data.batching import Cut"),
+        ("polytask.heads.pooling.base", "poolings = Registry('poolings', 'polytask.heads.pooling')"),
+        ("polytask.model", "import torch\nfrom dataclasses import field"),
+    ],
+)
+def test_a_right_import_is_let_through(module: str, line: str) -> None:
+    assert not complaints(line, module)
+
+
+@pytest.mark.parametrize("module", [module for module in FILES if room_of(module) != "cli"])
+def test_only_the_command_line_prints(module: str) -> None:
+    lines = [
+        call.lineno for name, call in calls_in(ast.parse(FILES[module].read_text(encoding="utf-8"))) if name == "print"
+    ]
+    assert not lines, f"{module} prints on lines {lines}"
+
+
+def dangers(source: str) -> list[str]:
+    """Return what could run a stranger's code: pickles, shells, evaluated text."""
+    tree = ast.parse(source)
+    found = []
+    for name, call in calls_in(tree):
+        given = {word.arg: word.value for word in call.keywords}
+        if name == "torch.load":
+            safe = given.get("weights_only")
+            if not (isinstance(safe, ast.Constant) and safe.value is True):
+                found.append(f"line {call.lineno}: torch.load without weights_only=True")
+        elif name.split(".")[-2:][0] in {"pickle", "marshal", "joblib"} or name in {"os.system", "eval", "exec"}:
+            found.append(f"line {call.lineno}: {name}")
+        for word in ("shell", "allow_pickle", "trust_remote_code"):
+            value = given.get(word)
+            if value is not None and not (isinstance(value, ast.Constant) and value.value is False):
+                found.append(f"line {call.lineno}: {name} with {word}")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "pickle":
+            found += [
+                f"line {node.lineno}: pickle.{name.name}" for name in node.names if name.name != "UnpicklingError"
+            ]
+    return found
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_nothing_runs_code_from_outside(module: str) -> None:
+    assert dangers(FILES[module].read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "pickle.loads(data)",
+        "from pickle import load",
+        "os.system('ls')",
+        "subprocess.run('ls', shell=True)",
+        "np.load(path, allow_pickle=True)",
+        "AutoModel.from_pretrained(name, trust_remote_code=True)",
+        "eval(text)",
+    ],
+)
+def test_the_search_for_dangers_finds_them(line: str) -> None:
+    assert len(dangers(line)) == 1
+
+
+def test_the_search_for_dangers_lets_safe_calls_through() -> None:
+    assert not dangers("torch.load(path, weights_only=True)\nsubprocess.run(['ls'])\nmodel.eval()\nre.compile('x')")

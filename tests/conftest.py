@@ -1,0 +1,92 @@
+"""What all tests share. Property tests are derandomised: a run tells the same as the run before."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# One thread each, child processes included: two test processes of two threads on two cores would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("polytask", derandomize=True, database=None, deadline=None, max_examples=60)
+settings.load_profile("polytask")
+
+ROWS = {"train": 60, "dev": 20}
+
+
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder that belongs to this test session."""
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYTASK_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small tables of three tasks, 60 rows to train on and 20 to judge by: ``<task>-<split>.csv``."""
+    from polytask.data.examples import TABLES
+
+    folder = tmp_path_factory.mktemp("tables")
+    for task, rows_of in TABLES.items():
+        for split, count in ROWS.items():
+            rows = rows_of("train" if split == "train" else "dev", 0)
+            with (folder / f"{task}-{split}.csv").open("w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows[:: len(rows) // count][:count])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tables: Path, own_cache: Path) -> Callable[..., dict[str, Any]]:
+    """Makes recipes that train in a blink, without any download: a new two-layer BERT, three tasks of three kinds.
+
+    Called with its stages (one of two epochs if there are none) and changes to the top of the recipe; ``drop`` is the
+    dropout everywhere, ``only`` names the tasks to keep.
+    """
+
+    def make(
+        *stages: Mapping[str, Any], drop: float = 0.1, only: tuple[str, ...] | None = None, **changes: Any
+    ) -> dict[str, Any]:
+        head = {"name": "linear", "dropout": drop}
+        pair = {"text": ["sentence1", "sentence2"], "head": head}
+        tasks: dict[str, dict[str, Any]] = {
+            "sentiment": {"kind": "classification", "text": "sentence", "label": "sentiment", "head": head},
+            "paraphrase": {"kind": "binary", "label": "is_duplicate", **pair},
+            "similarity": {
+                "kind": {"name": "regression", "range": [0.0, 5.0]},
+                "label": "similarity",
+                "pair": "bi",
+                "pooling": "mean",
+                **pair,
+            },
+        }
+        for name, task in tasks.items():
+            task |= {"train": f"{name}-train.csv", "dev": f"{name}-dev.csv"}
+        return {
+            "data": str(tables),
+            "precision": "float32",
+            "device": "cpu",
+            "encoder": {"layers": 2, "width": 32, "heads": 2, "hidden": 64, "dropout": drop},
+            "tasks": {name: task for name, task in tasks.items() if only is None or name in only},
+            "stages": [dict(stage) for stage in stages] or [{"epochs": 2, "batch_size": 10, "learning_rate": 1e-3}],
+            **changes,
+        }
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def trained(tiny: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the tiny recipe; to look at, not to change."""
+    from polytask.recipe.run import train
+
+    return train(tiny(), tmp_path_factory.mktemp("trained") / "run")

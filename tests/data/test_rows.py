@@ -1,0 +1,112 @@
+"""Rows become packed batches: for one text, for two in one input, and for two apart. Shapes: N rows."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from polytask.data.rows import Layout, TaskRows
+from polytask.data.tokens import Tokenizer, tokenize
+from polytask.packing import PackedBatch
+
+WORDS = [f"w{number}" for number in range(40)]
+TOKENIZER = Tokenizer.from_texts([" ".join(WORDS)], vocabulary=100)
+MAX_LENGTH = 12
+MODES = ("single", "cross", "bi")
+ROWS = 25
+
+
+def texts(seed: int) -> list[str]:
+    generator = np.random.default_rng(seed)
+    return [" ".join(generator.choice(WORDS, generator.integers(1, 15))) for _ in range(ROWS)]
+
+
+def table(mode: str, *, types: bool = True, labelled: bool = True) -> TaskRows:
+    columns = tuple(tokenize(texts(seed), TOKENIZER) for seed in range(1 if mode == "single" else 2))
+    labels_N = torch.arange(ROWS) * 10 if labelled else None
+    layout = Layout(TOKENIZER, MAX_LENGTH, separate=mode == "bi", types=types)
+    return TaskRows(layout, columns, [f"id{row}" for row in range(ROWS)], labels_N)
+
+
+def inputs(stream: PackedBatch, part: Tensor | None = None) -> list[list[int]]:
+    """Return each text's ids (or another part of a stream), in the order of the stream."""
+    bounds = stream.bounds().tolist()
+    values = (stream.ids_P if part is None else part).tolist()
+    return [values[start:end] for start, end in pairwise(bounds)]
+
+
+rows_asked_for = st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=ROWS)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@given(rows=rows_asked_for)
+def test_a_batch_holds_each_rows_own_input_and_label(mode: str, rows: list[int]) -> None:
+    data = table(mode)
+    batch = data.pack(rows)
+    assert sorted(batch.rows) == sorted(rows)
+    assert batch.labels_N is not None
+    assert batch.labels_N.tolist() == [10 * row for row in batch.rows]
+    assert len(batch.streams) == (2 if mode == "bi" else 1)
+    for place, stream in enumerate(batch.streams):
+        columns = [data.columns[place]] if mode == "bi" else data.columns
+        wanted = [TOKENIZER.join([column[row] for column in columns], MAX_LENGTH)[0].tolist() for row in batch.rows]
+        found = inputs(stream)
+        assert found == wanted if stream.order_N is None else [found[at] for at in stream.order_N.tolist()] == wanted
+        assert (stream.order_N is not None) == (mode == "bi")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@given(rows=rows_asked_for)
+def test_a_stream_runs_from_short_to_long(mode: str, rows: list[int]) -> None:
+    for stream in table(mode).pack(rows).streams:
+        assert list(stream.lengths) == sorted(stream.lengths)
+        assert len(stream.runs) == len(set(stream.lengths))
+        assert stream.longest <= MAX_LENGTH
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_stated_lengths_are_those_that_packing_makes(mode: str) -> None:
+    data = table(mode)
+    for row in range(ROWS):
+        assert data.pack([row]).tokens == data.lengths[row]
+    assert data.pack(range(ROWS)).tokens == data.lengths.sum()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_that_are_cut_are_counted(mode: str) -> None:
+    data = table(mode)
+    long = Layout(TOKENIZER, 500, separate=mode == "bi")
+    whole = TaskRows(long, data.columns, data.ids)
+    wanted = sum(whole.pack([row]).tokens != data.pack([row]).tokens for row in range(ROWS))
+    assert data.truncated == wanted
+    assert 0 < wanted < ROWS
+    assert whole.truncated == 0
+
+
+def test_token_types_tell_two_joined_texts_apart_unless_left_out() -> None:
+    (stream,) = table("cross").pack(range(ROWS)).streams
+    for ids, types in zip(inputs(stream), inputs(stream, stream.types_P), strict=True):
+        end = ids.index(3) + 1  # [SEP]
+        assert types == [0] * end + [1] * (len(ids) - end)
+    assert not table("cross", types=False).pack(range(ROWS)).streams[0].types_P.any()
+    assert not any(stream.types_P.any() for stream in table("bi").pack(range(ROWS)).streams)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_positions_count_from_zero_in_each_text(mode: str) -> None:
+    for stream in table(mode).pack(range(ROWS)).streams:
+        assert all(places == list(range(len(places))) for places in inputs(stream, stream.positions_P))
+
+
+def test_rows_without_labels_can_be_packed() -> None:
+    assert table("single", labelled=False).pack([3, 1]).labels_N is None
+
+
+def test_a_table_is_as_long_as_its_columns() -> None:
+    assert len(table("cross")) == ROWS

@@ -1,0 +1,151 @@
+"""The JSON Schema of a recipe accepts what polytask accepts, and refuses what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tomllib
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from polytask.recipe.catalogue import ROOMS, catalogue
+from polytask.recipe.load import bundled
+from polytask.recipe.schema import recipe_schema
+
+Tiny = Callable[..., dict[str, Any]]
+
+SCHEMA = json.loads(json.dumps(recipe_schema()))
+KNOWN = {
+    *("$schema", "$defs", "$ref", "title", "description", "default", "type", "properties", "required", "items", "anyOf"),
+    *("additionalProperties", "enum", "const", "minimum", "exclusiveMinimum", "exclusiveMaximum", "minLength"),
+    *("prefixItems", "minItems", "maxItems", "minProperties"),
+}
+TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+}
+
+
+def accepts(schema: Any, value: Any) -> bool:
+    """Say whether a value fits a schema, as far as recipes' schemas go."""
+    if isinstance(schema, bool):
+        return schema
+    assert schema.keys() <= KNOWN, schema.keys() - KNOWN
+    if "$ref" in schema and not accepts(SCHEMA["$defs"][schema["$ref"].removeprefix("#/$defs/")], value):
+        return False
+    if "anyOf" in schema and not any(accepts(option, value) for option in schema["anyOf"]):
+        return False
+    if "enum" in schema and value not in schema["enum"]:
+        return False
+    if "const" in schema and value != schema["const"]:
+        return False
+    if "type" in schema:
+        if isinstance(value, bool) and schema["type"] != "boolean":
+            return False
+        if not isinstance(value, TYPES[schema["type"]]):
+            return False
+    if isinstance(value, dict):
+        return accepts_object(schema, value)
+    if isinstance(value, list):
+        return accepts_list(schema, value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        low, above, below = (schema.get(key) for key in ("minimum", "exclusiveMinimum", "exclusiveMaximum"))
+        return (low is None or value >= low) and (above is None or value > above) and (below is None or value < below)
+    return True
+
+
+def accepts_object(schema: dict[str, Any], value: dict[str, Any]) -> bool:
+    properties = schema.get("properties", {})
+    if not set(schema.get("required", ())) <= value.keys() or len(value) < schema.get("minProperties", 0):
+        return False
+    others = schema.get("additionalProperties", True)
+    return all(accepts(properties.get(key, others), item) for key, item in value.items())
+
+
+def accepts_list(schema: dict[str, Any], value: list[Any]) -> bool:
+    if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
+        return False
+    first = schema.get("prefixItems", [])
+    pairs = [*zip(first, value, strict=False), *((schema.get("items", True), item) for item in value[len(first) :])]
+    return all(accepts(own, item) for own, item in pairs)
+
+
+@pytest.mark.parametrize("name", bundled())
+def test_bundled_recipes_fit(name: str) -> None:
+    text = (files("polytask") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+    assert accepts(SCHEMA, tomllib.loads(text))
+
+
+def test_a_recipe_with_everything_fits(tiny: Tiny) -> None:
+    recipe = tiny(
+        {
+            "train": {"last": 1},
+            "mixing": {"name": "joint", "until": "shortest"},
+            "aggregator": "pcgrad",
+            "schedule": "cosine",
+            "optimizer": {"name": "adam", "betas": [0.9, 0.99]},
+            "regularizers": [{"name": "rdrop", "weight": {"sentiment": 1.0}, "alpha": 2.0}],
+            "early_stopping": {"patience": 2},
+        }
+    )
+    recipe["tasks"]["similarity"]["pair"] = {"name": "bi", "features": ["u", {"name": "cosine"}]}
+    recipe["tasks"]["sentiment"] |= {"dev": 0.1, "labels": {"0": "bad"}, "head": {"name": "mlp", "layers": 2}}
+    assert accepts(SCHEMA, recipe)
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "value"),
+    [
+        ((), "sed", 3),
+        ((), "seed", -1),
+        ((), "precision", "float16"),
+        (("encoder",), "layers", 0),
+        (("encoder",), "dropout", 1.0),
+        (("tasks", "sentiment"), "lable", "x"),
+        (("tasks", "sentiment"), "kind", "clasification"),
+        (("tasks", "sentiment"), "head", {"name": "mlp", "layer": 2}),
+        (("tasks", "sentiment"), "kind", {"name": "regression"}),
+        (("tasks", "sentiment"), "preset", "sst6"),
+        (("tasks", "similarity"), "pair", {"name": "bi", "features": ["w"]}),
+        (("tasks", "similarity"), "pair", "crss"),
+        (("stages", 0), "mixing", "jiont"),
+        (("stages", 0), "epochs", 0),
+        (("stages", 0), "train", "head"),
+    ],
+)
+def test_what_polytask_refuses_does_not_fit(tiny: Tiny, place: tuple[Any, ...], key: str, value: Any) -> None:
+    recipe = copy.deepcopy(tiny())
+    assert accepts(SCHEMA, recipe)
+    table = recipe
+    for part in place:
+        table = table[part]
+    table[key] = value
+    assert not accepts(SCHEMA, recipe)
+
+
+def test_every_field_has_its_sentence() -> None:
+    for name, table in SCHEMA["$defs"].items():
+        if name.endswith("Settings"):
+            assert all("description" in field or field.get("$ref") for field in table["properties"].values()), name
+
+
+def test_references_lead_somewhere() -> None:
+    wanted = set(json.dumps(SCHEMA).split('"$ref": "#/$defs/')[1:])
+    assert {reference.split('"')[0] for reference in wanted} <= SCHEMA["$defs"].keys()
+
+
+def test_the_catalogue_holds_every_room_with_a_line_on_each_member() -> None:
+    everything = catalogue()
+    assert everything.keys() == {registry.room for registry in ROOMS} | {"presets", "recipes"}
+    for room, members in everything.items():
+        assert members, room
+        assert all(line and not line.startswith("#") for line in members.values()), room
+        assert catalogue(room) == {room: members}

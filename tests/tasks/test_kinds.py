@@ -1,0 +1,363 @@
+"""What every kind of task promises, and each kind's numbers against an oracle. Shapes: N rows, C logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from polytask.errors import RecipeError
+from polytask.tasks.kinds.base import Kind, canonical, kinds
+from polytask.tasks.kinds.ordinal import class_probabilities
+
+ROWS = 12
+
+
+@dataclass(frozen=True)
+class Example:
+    """How a kind is made for the tests, and the cells of a label column that it reads."""
+
+    labels: dict[str, str]
+    cells: list[str]
+    options: dict[str, Any]
+
+
+GRADES = {"0": "bad", "1": "fair", "2": "good", "3": "superb"}
+EXAMPLES = {
+    "classification": Example(GRADES, ["0", "1", "2", "3"], {}),
+    "ordinal": Example(GRADES, ["0", "1", "2", "3"], {}),
+    "binary": Example({"0": "different", "1": "duplicate"}, ["0", "1"], {}),
+    "multilabel": Example({"a": "A", "b": "B", "c": "C"}, ["a", "b;c", "none", " c ; a"], {}),
+    "regression": Example({}, ["0", "2.5", "5.0"], {"range": [0.0, 5.0]}),
+}
+
+
+def new(name: str, **options: Any) -> Kind:
+    example = EXAMPLES[name]
+    return kinds.create(name, example.labels, **{**example.options, **options})
+
+
+@pytest.fixture(params=kinds.names())
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def kind(name: str) -> Kind:
+    assert name in EXAMPLES, "give the new kind an example here"
+    return new(name)
+
+
+def logits(kind: Kind, rows: int = ROWS, seed: int = 0, scale: float = 2.0) -> Tensor:
+    return scale * torch.randn(rows, kind.outputs, generator=torch.Generator().manual_seed(seed))
+
+
+def labels(kind: Kind, name: str, rows: int = ROWS) -> Tensor:
+    cells = EXAMPLES[name].cells
+    return kind.collate([kind.encode(cells[row % len(cells)]) for row in range(rows)])
+
+
+def confident(kind: Kind, name: str, rows: int = ROWS) -> Tensor:
+    """Return logits that say the true labels, found by following the loss down."""
+    logits_NC = torch.zeros(rows, kind.outputs, requires_grad=True)
+    optimizer = torch.optim.Adam([logits_NC], lr=0.3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        torch.autograd.backward(kind.loss(logits_NC, labels(kind, name, rows)).sum())
+        optimizer.step()
+    return logits_NC.detach()
+
+
+def test_each_row_has_a_loss_of_its_own(kind: Kind, name: str) -> None:
+    loss_N = kind.loss(logits(kind), labels(kind, name))
+    assert loss_N.shape == (ROWS,)
+    assert loss_N.dtype is torch.float32
+    assert loss_N.isfinite().all()
+    assert (loss_N >= 0).all()
+    torch.testing.assert_close(kind.loss(logits(kind)[3:4], labels(kind, name)[3:4]), loss_N[3:4])
+
+
+def test_a_loss_of_extreme_logits_is_finite(kind: Kind, name: str) -> None:
+    for sign in (-1.0, 1.0):
+        assert kind.loss(sign * 1e4 * torch.ones(ROWS, kind.outputs), labels(kind, name)).isfinite().all()
+
+
+def test_the_loss_sends_a_gradient_to_every_row(kind: Kind, name: str) -> None:
+    logits_NC = logits(kind).requires_grad_()
+    torch.autograd.backward(kind.loss(logits_NC, labels(kind, name)).sum())
+    assert logits_NC.grad is not None
+    assert logits_NC.grad.isfinite().all()
+    assert logits_NC.grad.abs().sum(1).all()
+
+
+def test_following_the_loss_leads_to_the_right_predictions_and_the_best_scores(kind: Kind, name: str) -> None:
+    logits_NC, labels_N = confident(kind, name), labels(kind, name)
+    assert kind.loss(logits_NC, labels_N).mean() < 0.05
+    assert kind.score(logits_NC, labels_N)[kind.first_metric] == pytest.approx(1.0, abs=1e-3)
+    cells = EXAMPLES[name].cells
+    wanted: list[Any] = {
+        "multilabel": [["A"], ["B", "C"], [], ["A", "C"]],
+        "regression": [pytest.approx(score, abs=0.1) for score in (0.0, 2.5, 5.0)],
+    }.get(name, [EXAMPLES[name].labels.get(cell) for cell in cells])
+    assert kind.decode(logits_NC).values[: len(cells)] == wanted
+
+
+def test_divergence_is_zero_exactly_between_equals(kind: Kind) -> None:
+    a_NC, b_NC = logits(kind, seed=1), logits(kind, seed=2)
+    assert kind.divergence(a_NC, b_NC).shape == (ROWS,)
+    assert not kind.divergence(a_NC, a_NC.clone()).any()
+    assert (kind.divergence(a_NC, b_NC) > 0).all()
+
+
+def test_divergence_is_symmetric(kind: Kind) -> None:
+    a_NC, b_NC = logits(kind, seed=1), logits(kind, seed=2)
+    torch.testing.assert_close(kind.divergence(a_NC, b_NC), kind.divergence(b_NC, a_NC))
+
+
+def test_divergence_grows_with_the_noise_and_survives_tiny_noise(kind: Kind) -> None:
+    clean_NC, noise_NC = logits(kind), logits(kind, seed=3)
+    found = [kind.divergence(clean_NC, clean_NC + size * noise_NC).sum().item() for size in (1e-4, 1e-3, 1e-2, 0.1, 1)]
+    assert found == sorted(found)
+    assert found[0] > 0
+    assert found[1] / found[0] == pytest.approx(100, rel=0.1)
+    exact = kind.divergence(clean_NC.double(), clean_NC.double() + 1e-3 * noise_NC.double()).sum().item()
+    assert found[1] == pytest.approx(exact, rel=0.01)
+
+
+def test_divergence_has_a_gradient_at_noise(kind: Kind) -> None:
+    noise_NC = (1e-3 * logits(kind, seed=3)).requires_grad_()
+    torch.autograd.backward(kind.divergence(logits(kind), logits(kind) + noise_NC).sum())
+    assert noise_NC.grad is not None
+    assert noise_NC.grad.abs().sum(1).all()
+
+
+@pytest.mark.parametrize("rows", [1, ROWS])
+def test_decoding_gives_one_value_for_each_row(kind: Kind, rows: int) -> None:
+    decoded = kind.decode(logits(kind, rows))
+    assert len(decoded.values) == rows
+    if decoded.probabilities_NC is None:
+        assert not kind.has_labels
+        return
+    assert decoded.probabilities_NC.shape == (rows, len(kind.names))
+    assert ((decoded.probabilities_NC >= 0) & (decoded.probabilities_NC <= 1)).all()
+
+
+def test_predictions_show_names_rather_than_spellings(kind: Kind) -> None:
+    for value in kind.decode(logits(kind, 40)).values:
+        assert isinstance(value, float) or set([value] if isinstance(value, str) else value) <= set(kind.names)
+
+
+@pytest.mark.parametrize("name", ["classification", "ordinal", "binary"])
+def test_probabilities_sum_to_one_and_the_largest_is_predicted(name: str) -> None:
+    kind = new(name)
+    decoded = kind.decode(logits(kind, 40))
+    assert decoded.probabilities_NC is not None
+    np.testing.assert_allclose(decoded.probabilities_NC.sum(1), 1.0, atol=1e-6)
+    assert decoded.values == [kind.names[code] for code in decoded.probabilities_NC.argmax(1)]
+
+
+def test_scores_are_finite_numbers_and_the_first_metric_is_among_them(kind: Kind, name: str) -> None:
+    found = kind.score(logits(kind), labels(kind, name))
+    assert kind.first_metric in found
+    assert all(isinstance(value, float) and np.isfinite(value) for value in found.values())
+
+
+def test_every_cell_of_the_example_is_read_and_nonsense_is_refused_in_one_line(kind: Kind, name: str) -> None:
+    for cell in EXAMPLES[name].cells:
+        kind.encode(cell)
+        kind.encode(f"  {cell} ")
+    for cell in ("nonsense", "99", "nan", "x" * 5000):
+        with pytest.raises(ValueError, match=r"is not|is outside") as caught:
+            kind.encode(cell)
+        assert len(str(caught.value)) < 300
+        assert "\n" not in str(caught.value)
+
+
+def test_a_near_miss_is_named() -> None:
+    kind = kinds.create("classification", {"entailment": "e", "neutral": "n"})
+    with pytest.raises(ValueError, match=r"'entailmnt' is not one of the labels .* Did you mean 'entailment'\?"):
+        kind.encode("entailmnt")
+
+
+@pytest.mark.parametrize("cell", ["1", "1.0", " 1 ", "1.00", "+1", "1e0"])
+def test_whole_numbers_are_one_label_however_they_are_spelt(cell: str) -> None:
+    for name in ("classification", "ordinal", "binary"):
+        assert new(name).encode(cell) == 1
+
+
+def test_a_label_is_first_taken_as_it_is_spelt() -> None:
+    kind = kinds.create("classification", {"1.0": "float", "1": "int"})
+    assert (kind.encode("1.0"), kind.encode("1"), kind.encode("1.00")) == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("1.0", "1"), (" yes ", "yes"), ("1.5", "1.5"), ("-0.0", "0"), ("inf", "inf"), ("nan", "nan")]
+)
+def test_canonical_spelling(text: str, wanted: str) -> None:
+    assert canonical(text) == wanted
+
+
+@given(st.text(max_size=8))
+def test_canonical_spelling_is_stable(text: str) -> None:
+    assert canonical(canonical(text)) == canonical(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "wanted"),
+    [
+        ("classification", ["10.0", "9", "b", "10", "a"], ["9", "10", "a", "b"]),
+        ("ordinal", ["2", "1", "0.0", "1.0"], ["0", "1", "2"]),
+        ("binary", ["yes", "no"], ["no", "yes"]),
+        ("binary", ["False", "True"], ["False", "True"]),
+        ("binary", ["1.0", "0.0"], ["0", "1"]),
+        ("binary", ["spam", "ham"], ["ham", "spam"]),
+        ("multilabel", ["b;a", "c", "none", "a"], ["a", "b", "c"]),
+    ],
+)
+def test_labels_are_inferred_in_their_order(name: str, cells: list[str], wanted: list[str]) -> None:
+    assert kinds.create(name, {}).infer(cells) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "told"),
+    [
+        ("classification", ["a", "a"], "has 1 different label"),
+        ("classification", [str(n + 0.5) for n in range(1001)], "is it a regression task"),
+        ("binary", ["a", "b", "c"], "has 3 different labels, 'a', 'b' and 'c'; a binary task has two"),
+        ("multilabel", ["none", "a"], "has 1 different label"),
+    ],
+)
+def test_labels_that_do_not_fit_the_kind_are_refused(name: str, cells: list[str], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        kinds.create(name, {}).infer(cells)
+
+
+@pytest.mark.parametrize("name", ["classification", "ordinal", "binary", "multilabel"])
+def test_one_label_leaves_nothing_to_learn(name: str) -> None:
+    with pytest.raises(RecipeError, match="there is only the label 'a'; at least two are needed"):
+        kinds.create(name, {"a": "a"})
+
+
+def test_a_binary_task_with_three_labels_is_refused() -> None:
+    with pytest.raises(RecipeError, match="there are 3 labels, 'a', 'b' and 'c'; a binary task has two"):
+        kinds.create("binary", {"a": "a", "b": "b", "c": "c"})
+
+
+def test_members_differ_pairwise() -> None:
+    found = {}
+    for name in kinds.names():
+        kind = new(name)
+        found[name] = kind.loss(torch.linspace(-1, 1, kind.outputs).repeat(2, 1) + 0.3, labels(kind, name, 2))
+    for a, b in combinations(found, 2):
+        assert not torch.allclose(found[a], found[b]), f"{a} and {b} are the same"
+
+
+def test_classification_is_torchs_cross_entropy_and_its_divergence_two_kls() -> None:
+    kind = new("classification")
+    a_NC, b_NC, labels_N = logits(kind), logits(kind, seed=1), labels(kind, "classification")
+    wanted_N = torch.stack([-a_NC[row].softmax(0)[labels_N[row]].log() for row in range(ROWS)])
+    torch.testing.assert_close(kind.loss(a_NC, labels_N), wanted_N)
+    log_p, log_q = a_NC.log_softmax(1), b_NC.log_softmax(1)
+    kls_N = (F.kl_div(log_p, log_q.exp(), reduction="none") + F.kl_div(log_q, log_p.exp(), reduction="none")).sum(1)
+    torch.testing.assert_close(kind.divergence(a_NC, b_NC), kls_N)
+
+
+def test_binary_is_torchs_binary_cross_entropy() -> None:
+    kind = new("binary")
+    logits_NC, labels_N = logits(kind), labels(kind, "binary")
+    wanted_N = F.binary_cross_entropy(logits_NC[:, 0].sigmoid(), labels_N.float(), reduction="none")
+    torch.testing.assert_close(kind.loss(logits_NC, labels_N), wanted_N)
+    both_NC = torch.cat([torch.zeros_like(logits_NC), logits_NC], 1)
+    torch.testing.assert_close(kind.loss(logits_NC, labels_N), F.cross_entropy(both_NC, labels_N, reduction="none"))
+
+
+def test_a_divergence_of_bernoullis_is_that_of_two_classes() -> None:
+    binary, classes = new("binary"), kinds.create("classification", {"0": "no", "1": "yes"})
+    a_NC, b_NC = logits(binary), logits(binary, seed=1)
+    zeros_NC = torch.zeros_like(a_NC)
+    wanted_N = classes.divergence(torch.cat([zeros_NC, a_NC], 1), torch.cat([zeros_NC, b_NC], 1))
+    torch.testing.assert_close(binary.divergence(a_NC, b_NC), wanted_N)
+
+
+def test_multilabel_is_the_mean_of_binary_cross_entropies() -> None:
+    kind = new("multilabel")
+    logits_NC, labels_NC = logits(kind), labels(kind, "multilabel")
+    wanted_N = F.binary_cross_entropy(logits_NC.sigmoid(), labels_NC, reduction="none").mean(1)
+    torch.testing.assert_close(kind.loss(logits_NC, labels_NC), wanted_N)
+    assert kind.encode("c; a") == (1, 0, 1)
+    assert new("multilabel", separator="|", none="-").encode("c|b") == (0, 1, 1)
+    assert new("multilabel", none="-").encode("-") == (0, 0, 0)
+
+
+def test_ordinal_is_the_corn_loss_of_a_loop_over_rows_and_thresholds() -> None:
+    kind = new("ordinal")
+    logits_NC, labels_N = logits(kind).double(), labels(kind, "ordinal")
+    for row in range(ROWS):
+        wanted = 0.0
+        for threshold in range(kind.outputs):
+            if labels_N[row] >= threshold:  # the conditional subset S of Shi, Cao & Raschka (2021), eq. 4
+                above = torch.sigmoid(logits_NC[row, threshold]).item()
+                wanted -= np.log(above if labels_N[row] > threshold else 1 - above)
+        assert kind.loss(logits_NC, labels_N)[row].item() == pytest.approx(wanted)
+
+
+def test_the_ordinal_loss_is_the_negative_log_likelihood_of_its_class_probabilities() -> None:
+    kind = new("ordinal")
+    logits_NC, labels_N = logits(kind).double(), labels(kind, "ordinal")
+    probabilities_NC = class_probabilities(logits_NC)
+    torch.testing.assert_close(probabilities_NC.sum(1), torch.ones(ROWS, dtype=torch.float64))
+    assert (probabilities_NC >= 0).all()
+    wanted_N = -probabilities_NC[torch.arange(ROWS), labels_N].log()
+    torch.testing.assert_close(kind.loss(logits_NC, labels_N), wanted_N)
+
+
+def test_ordinal_probabilities_by_hand() -> None:
+    # P(y>0) = ½, P(y>1) = ½ · ¼: classes ½, ½ − ⅛, ⅛
+    logits_NC = torch.tensor([[0.0, -np.log(3.0)]])
+    assert class_probabilities(logits_NC)[0].tolist() == [pytest.approx(p) for p in (0.5, 0.375, 0.125)]
+
+
+def test_regression_is_the_squared_error_in_units_of_the_label() -> None:
+    logits_NC = torch.tensor([[1.0], [9.0]])
+    assert new("regression").loss(logits_NC, torch.tensor([3.0, 5.0])).tolist() == [4.0, 16.0]
+    squashed = new("regression", output="sigmoid", range=[1.0, 3.0])
+    assert squashed.loss(torch.zeros(1, 1), torch.tensor([2.5])).tolist() == [0.25]
+
+
+def test_scores_are_clipped_to_the_range_in_predictions_but_not_in_the_loss() -> None:
+    kind = new("regression")
+    assert kind.decode(torch.tensor([[-3.0], [2.0], [9.0]])).values == [0.0, 2.0, 5.0]
+    assert kind.score(torch.tensor([[-3.0], [9.0]]), torch.tensor([0.0, 5.0]))["mse"] == 0.0
+
+
+@pytest.mark.parametrize("cell", ["5.01", "-0.1", "inf", "nan", "five"])
+def test_a_score_outside_the_range_is_refused(cell: str) -> None:
+    with pytest.raises(ValueError, match=r"is outside the range 0 to 5|is not a number"):
+        new("regression").encode(cell)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, "needs the option 'range'"),
+        ({"range": [5, 0]}, "first number must be the smaller"),
+        ({"range": [0, 5], "output": "tanh"}, "Input should be 'raw' or 'sigmoid'"),
+        ({"range": [0]}, "range"),
+    ],
+)
+def test_a_regression_needs_a_range(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        kinds.create("regression", {}, **options)
+
+
+def test_a_regression_takes_no_labels() -> None:
+    with pytest.raises(RecipeError, match="has a range, not labels"):
+        kinds.create("regression", {"a": "a", "b": "b"}, range=[0, 1])
