@@ -159,9 +159,10 @@ class EarlyStopping(Settings):
 class RegularizerSettings(BaseModel):
     """A regularizer, its weight, and its options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
     name: str
+    """See `polytask list regularizers`."""
     weight: float | dict[str, float] = 1.0
     """Factor of the penalty: one number, or one for each task that it acts on."""
 

@@ -27,7 +27,7 @@ def draw(name: str, batches: Sequence[int] = BATCHES, epochs: float = 1, seed: i
 
 
 def counts(sequence: Counts, tasks: int = 3) -> list[int]:
-    return np.bincount(sequence.ravel(), minlength=tasks).tolist()
+    return [int(count) for count in np.bincount(sequence.ravel(), minlength=tasks)]
 
 
 @pytest.fixture(params=mixings.names())

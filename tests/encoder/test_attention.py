@@ -36,7 +36,8 @@ def torchs_own(attention: SelfAttention, hidden_PD: Tensor) -> Tensor:
     padded_NLD = torch.zeros(len(LENGTHS), max(LENGTHS), WIDTH, dtype=torch.float64)
     padded_NLD[~padding_NL] = hidden_PD
     mixed_NLD, _ = theirs(padded_NLD, padded_NLD, padded_NLD, key_padding_mask=padding_NL)
-    return attention.norm(hidden_PD + mixed_NLD[~padding_NL])
+    normed_PD: Tensor = attention.norm(hidden_PD + mixed_NLD[~padding_NL])
+    return normed_PD
 
 
 def test_it_is_torchs_attention_without_the_padding(attention: SelfAttention) -> None:

@@ -131,7 +131,8 @@ def test_dropout_follows_the_seed_and_stops_in_evaluation(encoder: Encoder) -> N
 
     def run(seed: int) -> Tensor:
         torch.manual_seed(seed)
-        return encoder(batch).layers[-1].detach()
+        last_PD: Tensor = encoder(batch).layers[-1]
+        return last_PD.detach()
 
     assert torch.equal(run(1), run(2))
     encoder.train()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from polytask.data.sources import Source
 from polytask.errors import Interrupted, RunFolderError, TableError, UserError
 from polytask.evaluation.predictions import Format
 from polytask.inference.predictor import Predictor, load
@@ -82,7 +83,7 @@ def test_texts_that_do_not_fit_the_task_are_refused(predictor: Predictor) -> Non
     with pytest.raises(UserError, match="given one string"):
         predictor.predict("sentiment", "The soup was pleasing.")
     with pytest.raises(UserError, match="takes a text at each place; at place 1 there is"):
-        predictor.predict("sentiment", ["fine", ("a", "b")])  # type: ignore[list-item]
+        predictor.predict("sentiment", ["fine", ("a", "b")])  # type: ignore[arg-type]
     with pytest.raises(UserError, match="takes a pair of texts at each place; at place 0"):
         predictor.predict("paraphrase", TEXTS)
 
@@ -99,7 +100,10 @@ def test_the_model_of_a_run_can_be_had_from_the_package(trained: Path, predictor
 def unlabelled(tables: Path, task: str, path: Path) -> tuple[Path, list[str]]:
     """Write a task's dev table backwards and without its label; return it and its ids."""
     rows = read_csv(tables / f"{task}-dev.csv")[::-1]
-    kept = [{key: value for key, value in row.items() if key in ("id", "sentence", "sentence1", "sentence2")} for row in rows]
+    kept = [
+        {key: value for key, value in row.items() if key in ("id", "sentence", "sentence1", "sentence2")}
+        for row in rows
+    ]
     return write_csv(path, kept), [row["id"] for row in kept]
 
 
@@ -112,7 +116,9 @@ def test_a_table_without_labels_is_predicted_in_its_order(
     out = tmp_path / "out"
     assert predictor.predict_table(task, table, out, format) == 20
     rows = read_csv(table)
-    texts: Any = [row["sentence"] for row in rows] if task == "sentiment" else [(r["sentence1"], r["sentence2"]) for r in rows]
+    texts: Any = (
+        [row["sentence"] for row in rows] if task == "sentiment" else [(r["sentence1"], r["sentence2"]) for r in rows]
+    )
     wanted = predictor.predict(task, texts)
     text = out.read_text(encoding="utf-8")
     if format == "csv":
@@ -178,7 +184,8 @@ def test_tables_may_be_of_any_kind(predictor: Predictor, tmp_path: Path) -> None
     rows = [{"id": f"r{n}", "sentence": text} for n, text in enumerate(TEXTS)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     outs = []
-    for place, table in enumerate((rows, tmp_path / "in.jsonl", write_csv(tmp_path / "in.csv", rows))):
+    sources: list[Source] = [rows, tmp_path / "in.jsonl", write_csv(tmp_path / "in.csv", rows)]
+    for place, table in enumerate(sources):
         predictor.predict_table("sentiment", table, tmp_path / f"{place}")
         outs.append((tmp_path / f"{place}").read_bytes())
     assert outs[0] == outs[1] == outs[2]
@@ -210,7 +217,9 @@ def test_evaluation_counts_and_scores_every_task(predictor: Predictor) -> None:
         assert {"n", "accuracy", "macro_f1"} <= found["tasks"]["paraphrase"].keys()
         assert list(found["tasks"]["similarity"]) == ["n", "pearson", "spearman", "mse"]
         assert [scores["n"] for scores in found["tasks"].values()] == [rows] * 3
-        firsts = [found["tasks"][t][m] for t, m in zip(found["tasks"], ("accuracy", "accuracy", "pearson"), strict=True)]
+        firsts = [
+            found["tasks"][t][m] for t, m in zip(found["tasks"], ("accuracy", "accuracy", "pearson"), strict=True)
+        ]
         assert found["aggregate"] == pytest.approx(np.mean(firsts))
 
 
@@ -246,13 +255,17 @@ def test_a_run_without_a_dev_table_has_nothing_to_evaluate(tiny: Tiny, tmp_path:
     with pytest.raises(UserError, match="no dev table of 'sentiment'"):
         predictor.evaluate("dev")
     assert predictor.evaluate("train")["tasks"]["sentiment"]["n"] == 60
-    assert load(tmp_path / "run", checkpoint="last").predict("sentiment", TEXTS) == predictor.predict("sentiment", TEXTS)
+    assert load(tmp_path / "run", checkpoint="last").predict("sentiment", TEXTS) == predictor.predict(
+        "sentiment", TEXTS
+    )
 
 
 # -- run folders -----------------------------------------------------------------------------------------------------
 
 
-def test_the_dev_predictions_of_a_run_are_those_of_its_best_checkpoint(trained: Path, predictor: Predictor, tables: Path, tmp_path: Path) -> None:
+def test_the_dev_predictions_of_a_run_are_those_of_its_best_checkpoint(
+    trained: Path, predictor: Predictor, tables: Path, tmp_path: Path
+) -> None:
     for task in predictor.tasks:
         predictor.predict_table(task, tables / f"{task}-dev.csv", tmp_path / "out.csv")
         assert (trained / "predictions" / f"{task}-dev.csv").read_bytes() == (tmp_path / "out.csv").read_bytes()

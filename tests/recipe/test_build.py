@@ -110,6 +110,20 @@ def test_a_task_that_cannot_be_built_says_why(tiny: Tiny, change: dict[str, Any]
     assert told in refused(recipe)
 
 
+@pytest.mark.parametrize("name", ["a/b", "..", "a.b", "", "a b", "-x", "type", "train", "forward", "items"])
+def test_a_task_whose_name_would_lead_astray_is_refused(tiny: Tiny, name: str) -> None:
+    recipe = tiny(only=("sentiment",))
+    recipe["tasks"][name] = recipe["tasks"].pop("sentiment")
+    assert f"tasks.{name}: " in refused(recipe)
+
+
+@pytest.mark.parametrize("name", ["type_task", "Ähnlichkeit", "sst-5", "2nd"])
+def test_a_task_may_have_any_other_name(tiny: Tiny, tmp_path: Path, name: str) -> None:
+    recipe = tiny(only=("sentiment",))
+    recipe["tasks"][name] = recipe["tasks"].pop("sentiment")
+    assert list(built(recipe).model.heads) == [name]
+
+
 @pytest.mark.parametrize(
     ("encoder", "told"),
     [
@@ -157,7 +171,10 @@ def test_the_same_seed_draws_the_same_weights_whatever_was_drawn_before(tiny: Ti
     other, third = built(tiny()).model, built(tiny(seed=1)).model
     for name, parameter in one.named_parameters():
         assert torch.equal(parameter, other.get_parameter(name))
-    assert not torch.equal(one.get_parameter("heads.sentiment.head.output.weight"), third.get_parameter("heads.sentiment.head.output.weight"))
+    assert not torch.equal(
+        one.get_parameter("heads.sentiment.head.output.weight"),
+        third.get_parameter("heads.sentiment.head.output.weight"),
+    )
 
 
 def test_a_head_is_drawn_alike_whoever_stands_beside_it(tiny: Tiny) -> None:

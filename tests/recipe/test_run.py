@@ -22,7 +22,7 @@ from polytask.training.watch import Watcher
 
 Tiny = Callable[..., dict[str, Any]]
 
-NEW = 'layers = 1\nwidth = 16\nheads = 2\nhidden = 16'
+NEW = "layers = 1\nwidth = 16\nheads = 2\nhidden = 16"
 
 
 class StopAt(Watcher):
@@ -116,9 +116,7 @@ def test_paths_may_be_path_objects(tiny: Tiny, tables: Path, tmp_path: Path) -> 
 # -- dry runs --------------------------------------------------------------------------------------------------------
 
 
-def test_a_dry_run_estimates_and_writes_nothing(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dry_run_estimates_and_writes_nothing(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     stage = {"batch_size": 10, "epochs": 2}
     outlook = dry_run(tiny({**stage, "train": "heads"}, {**stage, "mixing": "joint", "aggregator": "pcgrad"}))
@@ -127,7 +125,9 @@ def test_a_dry_run_estimates_and_writes_nothing(
     assert all(0.0 < seconds < 100.0 for seconds in outlook.seconds)
     assert outlook.total_seconds == sum(outlook.seconds) + outlook.evaluation_seconds
     assert outlook.precision == "float32"
-    assert {name: (task.train, task.dev) for name, task in outlook.tasks.items()} == dict.fromkeys(outlook.tasks, (60, 20))
+    assert {name: (task.train, task.dev) for name, task in outlook.tasks.items()} == dict.fromkeys(
+        outlook.tasks, (60, 20)
+    )
     assert all(0.0 <= task.padding < 0.5 for task in outlook.tasks.values())
 
 
@@ -161,7 +161,9 @@ def test_two_tables_become_a_recipe_that_trains(tables: Path, tmp_path: Path, ow
         first_recipe([tmp_path / "sentiment-train.csv"], out)
 
 
-def test_a_recipe_may_be_written_beside_the_tables(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_may_be_written_beside_the_tables(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copy(tables / "sentiment-train.csv", tmp_path)
     monkeypatch.chdir(tmp_path)
     first_recipe(["sentiment-train.csv"], Path("recipe.toml"))
@@ -185,7 +187,11 @@ def test_the_quickstart_ends_with_a_run_and_what_to_type_next(
     def small(recipe: Path, out: Path, *, watcher: Watcher) -> Path:
         text = recipe.read_text(encoding="utf-8").replace('checkpoint = "minilm"', NEW)
         recipe.write_text(text, encoding="utf-8")
-        rows = [f"tasks.{task}.{rows}=40" for task in ("sentiment", "paraphrase", "similarity") for rows in ("max_rows", "dev_rows")]
+        rows = [
+            f"tasks.{task}.{rows}=40"
+            for task in ("sentiment", "paraphrase", "similarity")
+            for rows in ("max_rows", "dev_rows")
+        ]
         return train(recipe, out, watcher=watcher, overrides=[*rows, "stages.0.epochs=1"])
 
     fetched: list[str] = []

@@ -19,7 +19,19 @@ Tiny = Callable[..., dict[str, Any]]
 
 SCHEMA = json.loads(json.dumps(recipe_schema()))
 KNOWN = {
-    *("$schema", "$defs", "$ref", "title", "description", "default", "type", "properties", "required", "items", "anyOf"),
+    *(
+        "$schema",
+        "$defs",
+        "$ref",
+        "title",
+        "description",
+        "default",
+        "type",
+        "properties",
+        "required",
+        "items",
+        "anyOf",
+    ),
     *("additionalProperties", "enum", "const", "minimum", "exclusiveMinimum", "exclusiveMaximum", "minLength"),
     *("prefixItems", "minItems", "maxItems", "minProperties"),
 }
@@ -117,6 +129,10 @@ def test_a_recipe_with_everything_fits(tiny: Tiny) -> None:
         (("tasks", "similarity"), "pair", {"name": "bi", "features": ["w"]}),
         (("tasks", "similarity"), "pair", "crss"),
         (("stages", 0), "mixing", "jiont"),
+        (("stages", 0), "schedule", "cosin"),
+        (("stages", 0), "schedule", {"name": "cosine", "warm_up": 0.1}),
+        (("stages", 0), "regularizers", [{"name": "rdrp"}]),
+        (("stages", 0), "regularizers", [{"name": "rdrop", "alfa": 1.0}]),
         (("stages", 0), "epochs", 0),
         (("stages", 0), "train", "head"),
     ],
@@ -133,7 +149,7 @@ def test_what_polytask_refuses_does_not_fit(tiny: Tiny, place: tuple[Any, ...], 
 
 def test_every_field_has_its_sentence() -> None:
     for name, table in SCHEMA["$defs"].items():
-        if name.endswith("Settings"):
+        if "properties" in table and name.endswith("Settings"):
             assert all("description" in field or field.get("$ref") for field in table["properties"].values()), name
 
 

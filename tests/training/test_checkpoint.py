@@ -82,5 +82,7 @@ def test_copying_into_a_module_wants_the_very_same_names_and_shapes(tmp_path: Pa
         copy_into(module, {"weight": weight}, path)
     with pytest.raises(RunFolderError, match=r"'extra' does not belong in .*w\.safetensors"):
         copy_into(module, {"weight": weight, "bias": bias, "extra": bias}, path)
-    with pytest.raises(RunFolderError, match=r"'weight' in .*w\.safetensors has the shape \(3, 2\) instead of \(2, 3\)"):
+    with pytest.raises(
+        RunFolderError, match=r"'weight' in .*w\.safetensors has the shape \(3, 2\) instead of \(2, 3\)"
+    ):
         copy_into(module, {"weight": torch.ones(3, 2), "bias": bias}, path)

@@ -62,7 +62,10 @@ def test_only_what_multiplies_is_shadowed_and_comes_first() -> None:
     module = Small()
     masters = block(module, dtype=torch.bfloat16).masters
     assert [slot.shadowed for slot in masters.slots] == [True, True, False, False, False]
-    assert {name for name, p in module.named_parameters() if p.dtype is torch.bfloat16} == {"linear.weight", "linear.bias"}
+    assert {name for name, p in module.named_parameters() if p.dtype is torch.bfloat16} == {
+        "linear.weight",
+        "linear.bias",
+    }
     assert len(masters.shadow) == masters.slots[2].start
     assert len(block(Small()).masters.shadow) == 0  # in fp32 there is nothing to shadow
 

@@ -18,7 +18,6 @@ import torch
 from safetensors.numpy import load_file
 
 from polytask.errors import Interrupted, RunFolderError, TableError
-from polytask.evaluation.scoring import Scores
 from polytask.inference.predictor import load
 from polytask.recipe.run import resume, train
 from polytask.runtime.folder import RunFolder, read_journal
@@ -32,7 +31,9 @@ TWO_STAGES = ({**STAGE, "train": "heads"}, STAGE)
 
 MIXED: dict[str, tuple[Mapping[str, Any], ...]] = {
     "two stages": TWO_STAGES,
-    "joint, pcgrad": ({**STAGE, "steps": 12, "epochs": None, "mixing": "joint", "aggregator": "pcgrad", "micro_batch": 4},),
+    "joint, pcgrad": (
+        {**STAGE, "steps": 12, "epochs": None, "mixing": "joint", "aggregator": "pcgrad", "micro_batch": 4},
+    ),
     "annealed": ({**STAGE, "epochs": 2, "mixing": "annealed"},),
     "rdrop": ({**STAGE, "regularizers": [{"name": "rdrop", "weight": {"sentiment": 1.0, "similarity": 0.5}}]},),
     "early stopping": (
@@ -65,7 +66,7 @@ class AtEvaluation(Watcher):
     def __init__(self, evaluations: int) -> None:
         self.left = evaluations
 
-    def evaluated(self, epoch: float, scores: Mapping[str, Scores], aggregate: float, best: bool) -> None:
+    def evaluated(self, epoch: float, scores: Mapping[str, Mapping[str, float]], aggregate: float, best: bool) -> None:
         self.left -= 1
         if self.left == 0:
             crash()
@@ -348,7 +349,9 @@ def test_a_folder_that_a_process_trains_into_is_refused(tiny: Tiny, tmp_path: Pa
 
 def test_in_a_thread_there_are_no_signals_to_wait_for(tiny: Tiny, tmp_path: Path) -> None:
     done: list[Path] = []
-    thread = threading.Thread(target=lambda: done.append(train(tiny({**STAGE, "steps": 3} | {"epochs": None}), tmp_path / "run")))
+    thread = threading.Thread(
+        target=lambda: done.append(train(tiny({**STAGE, "steps": 3} | {"epochs": None}), tmp_path / "run"))
+    )
     thread.start()
     thread.join()
     assert done == [tmp_path / "run"]

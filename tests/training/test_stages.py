@@ -86,7 +86,12 @@ def test_epochs_or_steps_make_the_length(tiny: Tiny, parts_of: PartsOf) -> None:
 def test_learning_rates_and_decays_of_tasks_and_stages(tiny: Tiny, parts_of: PartsOf) -> None:
     recipe = tiny(
         {"learning_rate": 1e-4, "weight_decay": 0.2},
-        {"learning_rate": 1e-4, "head_learning_rate": 1e-2, "clip": 0, "optimizer": {"name": "adam", "betas": [0.8, 0.9]}},
+        {
+            "learning_rate": 1e-4,
+            "head_learning_rate": 1e-2,
+            "clip": 0,
+            "optimizer": {"name": "adam", "betas": [0.8, 0.9]},
+        },
     )
     recipe["tasks"]["sentiment"] |= {"learning_rate": 5e-3, "weight_decay": 0.0}
     one, two = parts_of(recipe).stages
@@ -120,5 +125,5 @@ def test_a_stage_trains_what_it_says(
 
 
 def test_more_layers_than_there_are_is_an_error(tiny: Tiny, parts_of: PartsOf) -> None:
-    with pytest.raises(RecipeError, match="last = 3.*the encoder has 2 layers"):
+    with pytest.raises(RecipeError, match=r"last = 3.*the encoder has 2 layers"):
         parts_of(tiny({"train": {"last": 3}}))

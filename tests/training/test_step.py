@@ -26,6 +26,7 @@ from polytask.recipe.build import Parts
 from polytask.regularizers.base import Regularizer
 from polytask.runtime.folder import read_journal
 from polytask.runtime.keys import torch_generator
+from polytask.runtime.processes import Processes
 from polytask.training.stages import Penalty
 from polytask.training.step import Step, gramian
 
@@ -198,7 +199,7 @@ def flattened(gradients: Mapping[str, Tensor], names: list[str], model: Model) -
 
 def unflattened(flat: Tensor, names: list[str], model: Model) -> dict[str, Tensor]:
     parameters = dict(model.named_parameters())
-    pieces = flat.float().split([parameters[name].numel() for name in names])
+    pieces = torch.split(flat.float(), [parameters[name].numel() for name in names])
     return {name: piece.view_as(parameters[name]) for name, piece in zip(names, pieces, strict=True)}
 
 
@@ -272,7 +273,9 @@ def run_processes(recipe: Mapping[str, Any], out: Path, count: int) -> None:
     assert [worker.returncode for worker in workers] == [0] * count, "\n".join(complaints)
 
 
-def test_two_processes_train_the_same_weights_as_one(tiny: Tiny, parts_of: PartsOf, step_of: StepOf, tmp_path: Path) -> None:
+def test_two_processes_train_the_same_weights_as_one(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf, tmp_path: Path
+) -> None:
     # Dropout is on: the key of a micro-batch does not know which process runs it.
     recipe = tiny(JOINT | {"micro_batch": 3, "aggregator": "pcgrad"}, drop=0.1)
     run_processes(recipe, tmp_path / "two", 2)
@@ -434,6 +437,26 @@ def test_a_gradient_that_is_not_finite_names_the_rows_of_the_step(
     assert moved(before, snapshot(step)) == set()
 
 
+class Neighbour(Processes):
+    """Another process, whose rows of the first task have no finite loss."""
+
+    def add_up(self, *tensors: Tensor) -> None:
+        losses_T = tensors[-2]
+        losses_T[0] = math.nan
+
+
+def test_a_loss_of_another_process_is_not_laid_at_this_ones_door(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf
+) -> None:
+    step = step_of(parts_of(tiny(JOINT)), 0, Neighbour())
+    before = snapshot(step)
+    with pytest.raises(
+        NonFiniteLoss, match="The loss of 'sentiment' is not a finite number in rows of another process"
+    ):
+        step(0)
+    assert moved(before, snapshot(step)) == set()
+
+
 # -- regularizers ----------------------------------------------------------------------------------------------------
 
 
@@ -541,7 +564,9 @@ def test_rdrop_is_the_papers_formula(tiny: Tiny, parts_of: PartsOf, step_of: Ste
     parts = parts_of(tiny(penalised(sentiment=1.0)))
     step = step_of(parts)
     micro = parts.stages[0].plan(0)[0]
-    view = TaskView(parts.model, parts.tasks["sentiment"], parts.train_rows["sentiment"].pack(micro.rows), (0, 0, 0, "sentiment", 0))
+    view = TaskView(
+        parts.model, parts.tasks["sentiment"], parts.train_rows["sentiment"].pack(micro.rows), (0, 0, 0, "sentiment", 0)
+    )
     with torch.no_grad():
         one, two = view.run(), view.run(dropout="fresh")
         kl_N = F.kl_div(two.logits_NC.log_softmax(-1), one.logits_NC.softmax(-1), reduction="none").sum(-1)

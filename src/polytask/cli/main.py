@@ -37,6 +37,7 @@ Set = Annotated[
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a bundled recipe.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Checkpoint = Annotated[str, typer.Option(help='"best", "last", or "best-TASK".')]
+Device = Annotated[str | None, typer.Option(help='"cpu", "cuda" or "mps"; that of the training by default.')]
 
 
 class Split(StrEnum):
@@ -138,6 +139,7 @@ def evaluate(
     task: Annotated[str | None, typer.Option(help="Only this task; needed with --data.")] = None,
     data: Annotated[str | None, typer.Option(help="Score this labelled table instead of the run's own.")] = None,
     checkpoint: Checkpoint = "best",
+    device: Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Score a run on its dev or train tables, or on any labelled table."""
@@ -145,7 +147,7 @@ def evaluate(
 
     if data is not None and task is None:
         raise UserError("--data needs --task: which of the run's tasks is this table for?")
-    predictor = load(run, checkpoint=checkpoint)
+    predictor = load(run, checkpoint=checkpoint, device=device)
     if data is not None and task is not None:
         result = predictor.summary({task: predictor.evaluate_table(task, data)})
     else:
@@ -167,11 +169,12 @@ def predict(
     ] = None,
     format: Annotated[Format, typer.Option(help="Format of the output.")] = Format.csv,
     checkpoint: Checkpoint = "best",
+    device: Device = None,
 ) -> None:
     """Predict a table; ids and order are kept."""
     from polytask.inference.predictor import load
 
-    rows = load(run, checkpoint=checkpoint).predict_table(task, table, output, format.value, text or ())
+    rows = load(run, checkpoint=checkpoint, device=device).predict_table(task, table, output, format.value, text or ())
     typer.echo(f"Wrote {rows:,} predictions to {output}.")
 
 

@@ -144,7 +144,9 @@ def auto_tokenizer(folder: Path) -> str:
     transformers = _transformers()
     try:
         with _quietly(transformers):
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
         return str(tokenizer.backend_tokenizer.to_str())
     except Exception as error:  # transformers raises whatever the libraries below it raise
         raise CheckpointError(f"The tokenizer in {folder} cannot be converted: {_first_line(error)}") from error

@@ -127,9 +127,11 @@ def open_run(path: Path) -> tuple[RunFolder, Loaded, dict[str, Any]]:
     """Return a run folder, its resolved recipe, and what it noted about where it was made."""
     folder = RunFolder.open(path)
     try:
-        notes = tomllib.loads(folder.recipe.read_text(encoding="utf-8")).get("resolved", {})
+        notes = tomllib.loads(folder.recipe.read_text(encoding="utf-8")).get("resolved")
     except tomllib.TOMLDecodeError as error:
         raise RunFolderError(f"{folder.recipe} is damaged: {error}.") from error
+    if not isinstance(notes, dict):
+        raise RunFolderError(f"{path} is not a run folder: its recipe.toml was not written by a run.")
     return folder, load_recipe(folder.recipe), notes
 
 

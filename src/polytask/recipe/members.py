@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -52,6 +53,7 @@ def check_recipe(recipe: Recipe) -> None:
     problems = Problems()
     for name, task in recipe.tasks.items():
         where = f"tasks.{name}"
+        problems.check(where, lambda name=name: _check_name(name))  # type: ignore[misc]
         problems.check(where, lambda task=task: _check_columns(task))  # type: ignore[misc]
         problems.check(f"{where}.kind", lambda task=task: new_kind(task, {}))  # type: ignore[misc]
         problems.check(f"{where}.pair", lambda task=task: pair_mode(task))  # type: ignore[misc]
@@ -180,6 +182,14 @@ def new_penalties(recipe: Recipe, stage: StageSettings) -> tuple[Penalty, ...]:
                 raise RecipeError(f"'{settings.name}' has a weight for '{name}', which is no task of this stage.")
         penalties.append(Penalty(regularizers.create(settings.name, **settings.options), weights))
     return tuple(penalties)
+
+
+def _check_name(name: str) -> None:
+    # A task's name is part of file names, and the name of a module in torch's ModuleDict.
+    if not re.fullmatch(r"\w[\w-]*", name):
+        raise RecipeError("a task's name is made of letters, digits, '_' and '-'.")
+    if hasattr(nn.ModuleDict, name):
+        raise RecipeError(f"'{name}' means something to torch; give the task another name, such as '{name}_task'.")
 
 
 def _check_columns(settings: TaskSettings) -> None:

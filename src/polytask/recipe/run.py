@@ -8,13 +8,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from polytask.data.sources import Source, header, read_table
+from polytask.config import TaskSettings
+from polytask.data.audit import Audit
+from polytask.data.sources import Source, read_table
 from polytask.runtime.folder import RunFolder
 from polytask.runtime.processes import join
 from polytask.training.watch import Watcher
 
 from .build import build, check, rebuild, write_run
 from .load import load_recipe
+from .members import text_columns
 
 
 def train(
@@ -32,15 +35,15 @@ def train(
     watcher = watcher or Watcher()
     processes = join()
     path = Path(out)
-    tables: dict[str, Source] = {}
+    tables: dict[tuple[str, str], Source] = {}
     if isinstance(recipe, Mapping):
         recipe, tables = _apart(recipe, path)
     loaded = load_recipe(recipe, overrides)
     check(loaded.recipe)
     folder = RunFolder.create(path) if processes.leads else RunFolder(path)
     try:
-        for name, table in tables.items():
-            _keep(table, Path(name))
+        for (name, split), table in tables.items():
+            _keep(table, loaded.recipe.tasks[name], _place(path, name, split))
         parts = build(loaded, watcher.note)
         if processes.leads:
             write_run(parts, folder, processes)
@@ -63,26 +66,36 @@ def resume(run: str | Path, *, elsewhere: bool = False, watcher: Watcher | None 
     return Path(run)
 
 
-def _apart(recipe: Mapping[str, Any], run: Path) -> tuple[dict[str, Any], dict[str, Source]]:
+def _apart(recipe: Mapping[str, Any], run: Path) -> tuple[dict[str, Any], dict[tuple[str, str], Source]]:
     """Replace tables in memory by the files in the run folder that will hold them."""
-    tables: dict[str, Source] = {}
+    tables: dict[tuple[str, str], Source] = {}
+    given = recipe.get("tasks")
+    if not isinstance(given, Mapping) or not all(isinstance(settings, Mapping) for settings in given.values()):
+        return dict(recipe), tables  # no recipe at all; whoever reads it says so
     tasks: dict[str, Any] = {}
-    for name, settings in dict(recipe.get("tasks", {})).items():
+    for name, settings in given.items():
         tasks[name] = dict(settings)
         for split in ("train", "dev"):
             value = settings.get(split)
             if value is not None and not isinstance(value, str | Path | int | float):
-                place = str((run / "tables" / f"{name}-{split}.jsonl").resolve())
-                tables[place], tasks[name][split] = value, place
+                tables[name, split], tasks[name][split] = value, str(_place(run, name, split).resolve())
             elif isinstance(value, Path):
                 tasks[name][split] = str(value)
     return {**recipe, "tasks": tasks}, tables
 
 
-def _keep(table: Source, path: Path) -> None:
-    columns = header(table)
-    data = read_table(table, columns)
+def _place(run: Path, name: str, split: str) -> Path:
+    return run / "tables" / f"{name}-{split}.jsonl"
+
+
+def _keep(table: Source, settings: TaskSettings, path: Path) -> None:
+    """Write the columns that a task reads of a table in memory, whatever else it holds."""
+    columns = [*text_columns(settings), str(settings.label), *([settings.id] if settings.id else [])]
+    data = read_table(table, columns, optional=["id"])
+    audit = Audit(data.name, data.unit)
+    audit.add_all(data.broken)
+    audit.settle(settings.bad_rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for cells in zip(*data.columns.values(), strict=True):
-            file.write(json.dumps(dict(zip(columns, cells, strict=True)), ensure_ascii=False) + "\n")
+            file.write(json.dumps(dict(zip(data.columns, cells, strict=True)), ensure_ascii=False) + "\n")

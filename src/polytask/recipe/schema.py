@@ -15,6 +15,7 @@ from polytask.heads.heads.base import heads
 from polytask.heads.pairs.base import pair_features
 from polytask.heads.pooling.base import poolings
 from polytask.registry import Registry
+from polytask.regularizers.base import regularizers
 from polytask.tasks.kinds.base import kinds
 from polytask.tasks.presets import preset_names
 
@@ -33,6 +34,15 @@ def recipe_schema() -> dict[str, Any]:
             old = definitions[table]["properties"][field]
             kept = {key: value for key, value in old.items() if key in ("default", "description")}
             definitions[table]["properties"][field] = {"anyOf": _choices(registry), **kept}
+    stages = definitions["StageSettings"]["properties"]
+    for field, table in (("schedule", "ScheduleSettings"), ("optimizer", "OptimizerSettings")):
+        short = {"enum": definitions[table]["properties"]["name"]["enum"]}
+        stages[field]["anyOf"] = [short, {"$ref": stages[field].pop("$ref")}]
+    weight = definitions["RegularizerSettings"]["properties"]["weight"]
+    definitions["RegularizerSettings"] = {
+        "description": definitions["RegularizerSettings"]["description"],
+        "anyOf": [_member(regularizers, name, weight=weight) for name in regularizers.names()],
+    }
     tasks = definitions["TaskSettings"]["properties"]
     tasks["preset"]["anyOf"] = [{"enum": preset_names()}, {"type": "null"}]
     tasks["pair"] = {"anyOf": _pair_choices(), "description": tasks["pair"]["description"]}
@@ -43,9 +53,9 @@ def _choices(registry: Registry[Any]) -> list[dict[str, Any]]:
     return [{"enum": registry.names()}, *(_member(registry, name) for name in registry.names())]
 
 
-def _member(registry: Registry[Any], name: str) -> dict[str, Any]:
+def _member(registry: Registry[Any], name: str, **beside: Any) -> dict[str, Any]:
     hints = get_type_hints(registry.member(name).__init__)
-    properties: dict[str, Any] = {"name": {"const": name}}
+    properties: dict[str, Any] = {"name": {"const": name}, **beside}
     required = ["name"]
     for key, parameter in registry.options(name).items():
         properties[key] = TypeAdapter(hints.get(key, Any)).json_schema()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from polytask.data.rows import TaskRows
 from polytask.encoder.base import Encoder
-from polytask.errors import NonFiniteLoss, first_ten
+from polytask.errors import NonFiniteLoss, first_ten, listed
 from polytask.model import Model, TaskView
 from polytask.runtime.keys import torch_generator
 from polytask.runtime.processes import Processes
@@ -261,6 +261,9 @@ class Step:
         ]
         if rows:
             return f"The loss of these rows is not a finite number ({where}):\n{first_ten(rows)}"
+        elsewhere = [t for t, loss in zip(work.active, work.losses_T.tolist(), strict=True) if not math.isfinite(loss)]
+        if elsewhere:
+            return f"The loss of {listed(elsewhere)} is not a finite number in rows of another process ({where})."
         rows = [f"task '{t}': {', '.join(self.rows[t].ids[row] for row in numbers)}" for t, numbers, _ in work.seen]
         return f"The gradient is not finite, though each row's loss is ({where}):\n{first_ten(rows)}"
 
