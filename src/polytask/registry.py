@@ -91,10 +91,10 @@ class Registry(Generic[T]):
     def _find(self) -> None:
         if self._found:
             return
-        self._found = True
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
+        self._found = True
 
 
 def _convert(what: str, annotation: Any, value: Any) -> Any:

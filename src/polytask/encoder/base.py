@@ -76,7 +76,7 @@ def dropout(input: Tensor, rate: float, training: bool) -> Tensor:
 
 
 def _mask(like: Tensor, rate: float) -> Tensor:
-    dropped = round(rate * 65536)
+    dropped = min(round(rate * 65536), 65535)
     draws = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     lanes = draws.view(torch.int16)[: like.numel()].view(like.shape)
     return (lanes >= dropped - 32768).to(like.dtype).mul_(65536 / (65536 - dropped))

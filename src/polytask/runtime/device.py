@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from polytask.errors import Unavailable
+from polytask.errors import Unavailable, UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -17,8 +17,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def pick_device(name: str) -> torch.device:
     """Return the device called ``name``; "auto" is CUDA where there is one, else the CPU.
 
-    Raises Unavailable for a device that is asked for by name and is not there.
+    Raises Unavailable for a device that is asked for by name and is not there, UserError for a name that is none.
     """
+    if name not in ("auto", "cpu", "cuda", "mps"):
+        raise UserError(f"'{name}' is not a device; there are 'auto', 'cpu', 'cuda' and 'mps'.")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
