@@ -170,6 +170,16 @@ def test_a_recipe_may_be_written_beside_the_tables(
     assert load_recipe("recipe.toml").recipe.tasks["sentiment"].train == "sentiment-train.csv"
 
 
+def test_unlabelled_rows_of_the_dev_table_are_met_by_the_first_recipe(tables: Path, tmp_path: Path) -> None:
+    shutil.copy(tables / "sentiment-train.csv", tmp_path)
+    dev = (tables / "sentiment-dev.csv").read_text(encoding="utf-8")
+    (tmp_path / "sentiment-dev.csv").write_text(
+        dev + "unlabelled,Nobody said what they thought of it.,\n", encoding="utf-8"
+    )
+    first_recipe([tmp_path / "sentiment-train.csv", tmp_path / "sentiment-dev.csv"], tmp_path / "recipe.toml")
+    assert load_recipe(tmp_path / "recipe.toml").recipe.tasks["sentiment"].bad_rows == "skip"
+
+
 def test_tables_that_are_not_there_or_have_no_task_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         first_recipe([tmp_path / "none.csv"], tmp_path / "recipe.toml")

@@ -66,8 +66,9 @@ def _task(name: str, guess: Survey, dev: str | None, out: Path) -> str:
     ]
     if guess.id is not None and guess.id != "id":
         lines.append(f"id = {_toml(guess.id)}")
-    if guess.problems:
-        lines.append(f'bad_rows = "skip"   # {guess.problems} rows are broken or have no label')
+    problems = guess.problems + (survey(dev).problems if dev else 0)
+    if problems:
+        lines.append(f'bad_rows = "skip"   # {problems} rows are broken or have no label')
     return "\n".join(lines) + "\n"
 
 
