@@ -96,3 +96,15 @@ def test_removing_what_is_not_there_is_no_error(tmp_path: Path) -> None:
     files.remove(tmp_path / "x")
     files.remove(tmp_path / "x")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_written_file_is_as_readable_as_any_other_new_file(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.touch()
+
+    def replace_with_a_private_file(aside: Path) -> None:
+        aside.unlink()
+        aside.touch(mode=0o600)
+
+    files.write_with(tmp_path / "written", replace_with_a_private_file)
+    assert (tmp_path / "written").stat().st_mode == other.stat().st_mode

@@ -19,7 +19,10 @@ def written_aside(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with told(path):
+            aside.touch()
+            mode = aside.stat().st_mode  # what the person's umask gives; some writers put a private file in its place
             yield aside
+            aside.chmod(mode)
             sync(aside)
             rename(aside, path)
     finally:
