@@ -102,9 +102,8 @@ def test_a_written_file_is_as_readable_as_any_other_new_file(tmp_path: Path) -> 
     other = tmp_path / "other"
     other.touch()
 
-    def replace_with_a_private_file(aside: Path) -> None:
-        aside.unlink()
+    def write_a_private_file(aside: Path) -> None:
         aside.touch(mode=0o600)
 
-    files.write_with(tmp_path / "written", replace_with_a_private_file)
+    files.write_with(tmp_path / "written", write_a_private_file)
     assert (tmp_path / "written").stat().st_mode == other.stat().st_mode

@@ -19,8 +19,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with told(path):
-            aside.touch()
-            mode = aside.stat().st_mode  # what the person's umask gives; some writers put a private file in its place
+            mode = _mode_of_a_new_file(aside)  # some writers make theirs private
             yield aside
             aside.chmod(mode)
             sync(aside)
@@ -28,6 +27,13 @@ def written_aside(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def _mode_of_a_new_file(path: Path) -> int:
+    path.touch()
+    mode = path.stat().st_mode
+    path.unlink()
+    return mode
 
 
 @contextmanager

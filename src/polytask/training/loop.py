@@ -237,7 +237,6 @@ def checkpoint_name(stage: int, done: int) -> str:
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Give a file a second name, or copy it where the disk knows no links. Weights are never changed in place."""
-    target.unlink(missing_ok=True)
     try:
         os.link(source, target)
     except OSError:
