@@ -45,8 +45,12 @@ def bundled() -> list[str]:
 
 def _find(source: str | Path) -> tuple[Path, bool]:
     path = Path(source)
-    if not path.exists() and str(source) in bundled():
+    # A run folder that bears a bundled recipe's name (as `polytask quickstart` leaves one) does not hide the recipe.
+    if not path.is_file() and str(source) in bundled():
         return Path(str(files("polytask") / "recipes" / f"{source}.toml")), False
+    if path.is_dir():
+        inside = path / "recipe.toml"
+        raise RecipeError(f"{path} is a folder, not a recipe." + (f" Did you mean {inside}?" if inside.is_file() else ""))
     return path, True
 
 
