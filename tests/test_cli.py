@@ -17,12 +17,26 @@ import pytest
 import torch
 
 from polytask.cli.main import main
+from polytask.cli.progress import Terminal
 from polytask.config import parse_recipe, to_toml
+from polytask.training.step import StepResult
 
 Tiny = Callable[..., dict[str, Any]]
 
 SCRIPT = str(Path(sys.executable).parent / "polytask")
-COMMANDS = ["quickstart", "init", "show", "train", "resume", "evaluate", "predict", "list", "schema", "weights"]
+COMMANDS = [
+    "quickstart",
+    "init",
+    "show",
+    "train",
+    "resume",
+    "verify-resume",
+    "evaluate",
+    "predict",
+    "list",
+    "schema",
+    "weights",
+]
 
 
 class Said(NamedTuple):
@@ -242,7 +256,7 @@ def test_what_is_wrong_with_a_run_or_an_argument_is_code_2(
     polytask: Polytask, recipe: Path, trained: Path, tables: Path, tmp_path: Path
 ) -> None:
     assert_one_sentence(polytask("evaluate", tmp_path / "none", "--json"), 2, "There is no run folder")
-    assert_one_sentence(polytask("resume", tmp_path), 2, "its recipe.toml was not written by a run")
+    assert_one_sentence(polytask("resume", tmp_path), 2, "it holds no index.json")
     assert_one_sentence(polytask("resume", tables), 2, "is not a run folder")
     assert_one_sentence(polytask("train", recipe, "--out", trained), 2, "already exists and is not empty")
     table = tables / "sentiment-dev.csv"
@@ -331,3 +345,47 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     command = f"{SCRIPT} schema | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+def test_ctrl_c_twice_ends_at_once_with_one_sentence(
+    polytask: Polytask, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+
+    def interrupt_twice(terminal: Terminal, step: int, result: StepResult) -> None:
+        taken.append(step)
+        if len(taken) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(Terminal, "step", interrupt_twice)
+    said = polytask("train", recipe, "--out", tmp_path / "run")
+    assert said.code == 130
+    assert said.err.endswith(
+        "error: Stopped at once. A run that had begun is as at its last checkpoint: polytask resume RUN.\n"
+    )
+    assert "Traceback" not in said.err
+    assert signal.getsignal(signal.SIGINT) is before
+    assert taken == [1, 2, 3]
+    assert polytask("resume", tmp_path / "run").code == 0
+    assert taken[3] == 1  # nothing had been saved yet
+
+
+def test_ctrl_c_before_the_first_step_leaves_nothing(
+    polytask: Polytask, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("polytask.recipe.build.new_model", interrupt)
+    said = polytask("train", recipe, "--out", tmp_path / "run")
+    assert said.code == 130
+    assert not (tmp_path / "run").exists()
+
+
+def test_verify_resume_says_what_it_did(polytask: Polytask, recipe: Path) -> None:
+    said = polytask("verify-resume", recipe, "--steps", 4, "--kills", 1)
+    assert said.code == 0, said.err
+    assert re.search(r"Killed 1 time \(0 while .*\), \d of 4 steps were taken again", said.out)
+    assert "Identical to the uninterrupted run, bit for bit: " in said.out

@@ -34,12 +34,20 @@ class RunFolderError(UserError):
     """A run folder is missing, taken, altered, or not a run folder."""
 
 
+class StorageError(PolytaskError):
+    """A disk is full, or fails."""
+
+
 class Unavailable(PolytaskError):
     """Something asked for cannot be had here: an optional package, a download, a device."""
 
 
 class NonFiniteLoss(PolytaskError):
     """Training met a loss or a gradient that is not a finite number."""
+
+
+class OutOfMemory(PolytaskError):
+    """Not even a single row fits into memory."""
 
 
 class Interrupted(PolytaskError):

@@ -14,6 +14,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src"
 RANKS = {
+    11: ("__main__",),
     10: ("cli", ""),  # "" is polytask/__init__.py
     9: ("serving", "quickstart"),
     8: ("papers", "sweep", "inference"),

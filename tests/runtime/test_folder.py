@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from polytask.errors import RunFolderError
-from polytask.runtime.folder import Index, Journal, RunFolder, read_journal
+from polytask.runtime.folder import FORMAT, Index, Journal, RunFolder, read_journal
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    made = RunFolder.create(tmp_path / "run")
-    made.recipe.write_text("")
+    with RunFolder.claimed(tmp_path / "run") as made:
+        made.recipe.write_text("")
     return made
 
 
@@ -47,8 +49,53 @@ def test_an_index_comes_back_as_it_was(folder: RunFolder) -> None:
     assert folder.read_index() == index
 
 
-def test_a_new_folder_has_an_empty_index(folder: RunFolder) -> None:
-    assert folder.read_index() == Index()
+def test_a_folder_without_an_index_is_an_error_that_names_it(folder: RunFolder) -> None:
+    with pytest.raises(RunFolderError, match=r"index\.json is missing"):
+        folder.read_index()
+
+
+@pytest.mark.parametrize(("format", "age"), [(1, "an older"), (0, "an older"), (FORMAT + 1, "a newer")])
+def test_a_folder_of_another_format_is_told_from_a_damaged_one(folder: RunFolder, format: int, age: str) -> None:
+    folder.index_path.write_text(json.dumps({"format": format, "something": "else"}))
+    with pytest.raises(RunFolderError, match=rf"{age} polytask: its format is {format}, .* reads {FORMAT}"):
+        folder.read_index()
+
+
+def test_a_file_that_is_not_what_the_index_knows_is_refused(folder: RunFolder) -> None:
+    path = folder.weights("0-5")
+    path.write_bytes(b"weights")
+    index = Index(last="0-5", hashes={"weights/0-5.safetensors": hashlib.sha256(b"weights").hexdigest()})
+    assert folder.checked(path, index) == path
+    path.write_bytes(b"Weights")
+    with pytest.raises(RunFolderError, match=r"0-5\.safetensors is damaged or was altered"):
+        folder.checked(path, index)
+    path.unlink()
+    with pytest.raises(RunFolderError, match=r"0-5\.safetensors is missing"):
+        folder.checked(path, index)
+    folder.tokenizer.write_text("{}")
+    with pytest.raises(RunFolderError, match=r"tokenizer\.json is damaged or was altered"):
+        folder.checked(folder.tokenizer, index)
+
+
+def test_the_index_forgets_the_hashes_of_what_goes(folder: RunFolder) -> None:
+    hashes = {"weights/0-5.safetensors": "a", "state/0-5.safetensors": "b", "weights/0-9.safetensors": "c"}
+    folder.write_index(Index(last="0-9", hashes=hashes | {"recipe.toml": "d"}))
+    assert folder.read_index().hashes == {"weights/0-9.safetensors": "c", "recipe.toml": "d"}
+
+
+@pytest.mark.parametrize("inner", ["weights", "state", "journal.jsonl", "index.json", "predictions/x.csv"])
+def test_a_link_in_a_run_folder_is_refused(folder: RunFolder, tmp_path: Path, inner: str) -> None:
+    # Resuming cuts the journal and clears weights/ and state/ of what the index doesn't name: never somebody else's.
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("x")
+    place = folder.path / inner
+    if place.is_dir():
+        place.rmdir()
+    place.symlink_to(outside / "precious" if "." in inner else outside)
+    with pytest.raises(RunFolderError, match=f"{place} is a link"):
+        RunFolder.open(folder.path)
+    assert (outside / "precious").read_text() == "x"
 
 
 def test_files_that_the_index_does_not_name_go(folder: RunFolder) -> None:
@@ -103,7 +150,43 @@ def test_an_index_that_is_no_text_is_an_error_that_names_it(folder: RunFolder) -
 
 def test_an_existing_folder_is_not_written_over(folder: RunFolder) -> None:
     with pytest.raises(RunFolderError, match="already exists and is not empty"):
-        RunFolder.create(folder.path)
+        RunFolder.claimed(folder.path).__enter__()
+
+
+def test_what_was_left_of_a_folder_that_never_became_a_run_is_cleared_away(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    for inner in ("weights", "state", "predictions", "tables"):
+        (path / inner).mkdir(parents=True)
+        (path / inner / "left").write_text("x")
+    for name in (".lock", "tokenizer.json", ".index.json.7.part"):
+        (path / name).write_text("x")
+    with RunFolder.claimed(path) as folder:
+        assert sorted(inner.name for inner in path.rglob("*")) == [".lock", "predictions", "state", "weights"]
+        folder.recipe.write_text("")
+    assert RunFolder.open(path).path == path
+
+
+def test_a_folder_that_another_process_is_making_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with RunFolder.claimed(tmp_path / "run") as folder:
+        folder.tokenizer.write_text("mine")
+        with pytest.raises(RunFolderError, match="Another process is training into"):
+            RunFolder.claimed(tmp_path / "run").__enter__()
+        assert folder.tokenizer.read_text() == "mine"
+        folder.recipe.write_text("")
+
+
+def test_a_folder_that_did_not_become_a_run_goes(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), RunFolder.claimed(tmp_path / "run"):
+        raise RuntimeError
+    assert not (tmp_path / "run").exists()
+
+    def fail(folder: RunFolder) -> None:
+        folder.recipe.write_text("")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError), RunFolder.claimed(tmp_path / "run") as folder:
+        fail(folder)
+    assert folder.recipe.exists()
 
 
 def test_only_a_run_folder_is_opened_as_one(folder: RunFolder, tmp_path: Path) -> None:

@@ -324,10 +324,9 @@ def test_another_number_of_processes_is_another_surrounding(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = left_run(tiny(STAGE), tmp_path / "run")
-    recipe = (run / "recipe.toml").read_text()
-    assert "processes = 1" in recipe
-    (run / "recipe.toml").write_text(recipe.replace("processes = 1", "processes = 2"))
-    with pytest.raises(RunFolderError, match="processes: 2, here 1"):
+    assert "processes = 1" in (run / "recipe.toml").read_text()
+    monkeypatch.setattr("polytask.recipe.build.surroundings", lambda device, processes: {"processes": processes + 1})
+    with pytest.raises(RunFolderError, match="processes: 1, here 2"):
         resume(run)
 
 
@@ -403,8 +402,9 @@ def test_a_damaged_checkpoint_is_named(tiny: Tiny, tmp_path: Path, kind: str) ->
 @pytest.mark.parametrize(
     ("name", "damage", "wanted"),
     [
-        ("encoder.json", "{", r"encoder\.json is missing or damaged"),
-        ("encoder.json", None, r"encoder\.json is missing or damaged"),
+        ("encoder.json", "{", r"encoder\.json is damaged"),
+        ("encoder.json", None, r"encoder\.json is missing"),
+        ("tokenizer.json", "{}", r"tokenizer\.json is damaged"),
         ("tokenizer.json", None, r"tokenizer\.json is missing"),
         ("recipe.toml", "= [", r"recipe\.toml is damaged"),
         ("recipe.toml", None, r"holds no recipe\.toml"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -132,6 +134,30 @@ def resume(
     _say_done(run)
 
 
+@app.command("verify-resume")
+def verify_resume(
+    recipe: RecipeArgument,
+    set: Set = None,
+    steps: Annotated[int, typer.Option(min=2, help="Steps of each stage that are trained.")] = 24,
+    kills: Annotated[
+        int, typer.Option(min=1, help="How often to kill: half of them in the middle of a checkpoint.")
+    ] = 8,
+    out: Annotated[Path | None, typer.Option(help="A new folder to keep both runs in; else they go.")] = None,
+) -> None:
+    """Prove on this machine that a recipe's run survives being killed: train briefly, kill at random points, compare."""
+    from polytask.recipe.verify import verify_resume as verify
+
+    watcher = progress.Terminal()
+    report = verify(recipe, set or (), steps=steps, kills=kills, out=out, told=watcher.note)
+    plural = "s" if len(report.kills) > 1 else ""
+    typer.echo(
+        f"Killed {len(report.kills)} time{plural} ({report.in_checkpoints} while a checkpoint was being written), "
+        f"{report.repeated} of {report.steps} steps were taken again, resuming took {report.resume_seconds:.1f} s "
+        "at most until training went on."
+    )
+    typer.echo(f"Identical to the uninterrupted run, bit for bit: {', '.join(report.compared)}.")
+
+
 @app.command()
 def evaluate(
     run: RunArgument,
@@ -236,12 +262,25 @@ def main() -> None:
     if len(arguments) < len(sys.argv) - 1:
         app(arguments, prog_name="polytask")
         return
+    before = signal.signal(signal.SIGINT, _interrupt)
     try:
         app(arguments, prog_name="polytask")
+    except _Interrupted:
+        _leave("Stopped at once. A run that had begun is as at its last checkpoint: polytask resume RUN.", 130)
     except PolytaskError as error:
         _leave(str(error), error.exit_code)
     except Exception as error:
         _leave(f"polytask did not foresee this: {type(error).__name__}: {error} (--debug shows where).", 1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Interrupted(BaseException):
+    """Ctrl-C. Not a KeyboardInterrupt: of that typer would make its own message and exit code."""
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise _Interrupted
 
 
 def _leave(message: str, code: int) -> NoReturn:

@@ -11,7 +11,10 @@ from torch import Tensor
 
 from polytask.data.batching import Cut, cut
 from polytask.data.rows import TaskRows
+from polytask.errors import OutOfMemory
 from polytask.model import Model
+from polytask.packing import RowBatch
+from polytask.runtime.device import is_out_of_memory
 from polytask.tasks.kinds.base import Kind
 from polytask.tasks.task import Task
 
@@ -29,16 +32,34 @@ def predict_logits(
     order = np.argsort(rows.lengths, kind="stable")
     parts: list[Tensor] = []
     places: list[int] = []
+    left = cut(order, rows.lengths, Cut(rows=0, tokens=_TOKENS))[::-1]
     try:
         with torch.inference_mode():
-            for chosen in cut(order, rows.lengths, Cut(rows=0, tokens=_TOKENS)):
+            while left:
+                chosen = left.pop()
                 batch = rows.pack(chosen).to(device)
-                parts.append(model(task, batch).cpu())
+                logits_NC = _logits_if_they_fit(model, task, batch)
+                if logits_NC is None:
+                    left += [chosen[len(chosen) // 2 :], chosen[: len(chosen) // 2]]
+                    continue
+                parts.append(logits_NC)
                 places += batch.rows
                 ticked(len(chosen))
     finally:
         model.train(training)
     return torch.cat(parts)[torch.from_numpy(np.argsort(places))]
+
+
+def _logits_if_they_fit(model: Model, task: str, batch: RowBatch) -> Tensor | None:
+    try:
+        logits_NC: Tensor = model(task, batch).cpu()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(batch.rows) == 1:
+            raise OutOfMemory(f"Memory does not hold even one row of task '{task}': lower max_length.") from error
+        return None
+    return logits_NC
 
 
 def score(task: Task, logits_NC: Tensor, rows: TaskRows) -> Scores:

@@ -24,7 +24,7 @@ from polytask.recipe.encoders import save_encoder
 from polytask.recipe.members import new_model
 from polytask.recipe.tables import read_tables, task_rows
 from polytask.runtime.device import DTYPES, pick_device
-from polytask.runtime.folder import RunFolder
+from polytask.runtime.folder import Index, RunFolder
 from polytask.tasks.task import Task
 from polytask.training.checkpoint import copy_into, load_tensors
 
@@ -40,7 +40,8 @@ def load(run: str | Path, *, checkpoint: str = "best", device: str | None = None
     encoder = open_encoder(folder)
     tasks = new_tasks(recipe, encoder)
     model = new_model(encoder, tasks, recipe)
-    path = _weights(folder, checkpoint, recipe)
+    index = folder.read_index()
+    path = folder.checked(_weights(folder, index, checkpoint, recipe), index)
     copy_into(model, load_tensors(path), path)
     _compute_in(encoder, recipe.precision)
     return Predictor(recipe, tasks, model.to(where).eval(), open_tokenizer(folder), where, loaded.base, path)
@@ -158,8 +159,7 @@ def _columns(task: Task, texts: Sequence[Any]) -> list[list[str]]:
     return [[text[0] for text in texts], [text[1] for text in texts]] if pair else [list(texts)]
 
 
-def _weights(folder: RunFolder, checkpoint: str, recipe: Recipe) -> Path:
-    index = folder.read_index()
+def _weights(folder: RunFolder, index: Index, checkpoint: str, recipe: Recipe) -> Path:
     names = {"best": index.best or index.last, "last": index.last}
     names |= {f"best-{task}": index.best_of.get(task) for task in recipe.tasks}
     if checkpoint not in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from polytask.encoder.base import Encoder
 from polytask.errors import RecipeError, RunFolderError, TableError
 from polytask.model import Model
 from polytask.runtime.device import DTYPES, pick_device, pick_precision, surroundings
-from polytask.runtime.files import write_text
+from polytask.runtime.files import digest, write_text
 from polytask.runtime.folder import Index, RunFolder
 from polytask.runtime.processes import Processes
 from polytask.tasks.task import Task
@@ -118,47 +119,51 @@ def write_run(parts: Parts, folder: RunFolder, processes: Processes) -> None:
     write_text(folder.encoder, json.dumps(encoder.describe(), indent=1))
     start = checkpoint_name(0, 0)
     save_tensors(dict(parts.model.named_parameters()), folder.weights(start))
-    folder.write_index(Index(last=start))
     notes = {"surroundings": surroundings(parts.device, processes.size), "fingerprints": parts.fingerprints}
-    write_text(folder.recipe, to_toml(parts.recipe, notes))  # the last: from here on it is a run folder
+    recipe = to_toml(_with_own_tables_relative(parts.recipe, folder), notes)
+    written = (folder.tokenizer, folder.encoder, folder.weights(start))
+    hashes = {folder.name_of(path): digest(path) for path in written}
+    hashes[folder.name_of(folder.recipe)] = hashlib.sha256(recipe.encode()).hexdigest()
+    folder.write_index(Index(last=start, hashes=hashes))
+    write_text(folder.recipe, recipe)  # the last: from here on it is a run folder
 
 
 def open_run(path: Path) -> tuple[RunFolder, Loaded, dict[str, Any]]:
-    """Return a run folder, its resolved recipe, and what it noted about where it was made."""
+    """Return a run folder, its resolved recipe, and what it noted about where it was made.
+
+    Raises RunFolderError when it is no run folder, of another format, or when its recipe was altered.
+    """
     folder = RunFolder.open(path)
-    try:
-        notes = tomllib.loads(folder.recipe.read_text(encoding="utf-8")).get("resolved")
-    except tomllib.TOMLDecodeError as error:
-        raise RunFolderError(f"{folder.recipe} is damaged: {error}.") from error
-    if not isinstance(notes, dict):
-        raise RunFolderError(f"{path} is not a run folder: its recipe.toml was not written by a run.")
+    if not folder.index_path.exists():
+        raise RunFolderError(f"{path} is not a run folder: it holds no {folder.index_path.name}.")
+    index = folder.read_index()
+    notes = tomllib.loads(folder.checked(folder.recipe, index).read_text(encoding="utf-8"))["resolved"]
     return folder, load_recipe(folder.recipe), notes
 
 
 def open_tokenizer(folder: RunFolder) -> Tokenizer:
     """Return a run folder's tokenizer."""
-    if not folder.tokenizer.is_file():
-        raise RunFolderError(f"{folder.tokenizer} is missing.")
-    return Tokenizer.from_json(folder.tokenizer.read_text(encoding="utf-8"))
+    path = folder.checked(folder.tokenizer, folder.read_index())
+    return Tokenizer.from_json(path.read_text(encoding="utf-8"))
 
 
 def open_encoder(folder: RunFolder) -> Encoder:
     """Return a run folder's encoder, its weights yet to be filled in."""
+    path = folder.checked(folder.encoder, folder.read_index())
     try:
-        return rebuild_encoder(json.loads(folder.encoder.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunFolderError(f"{folder.encoder} is missing or damaged: {error}.") from error
+        return rebuild_encoder(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunFolderError(f"{path} does not describe an encoder: {error}.") from error
 
 
-def rebuild(
-    path: Path, told: Callable[[str], None], processes: Processes, *, elsewhere: bool
-) -> tuple[RunFolder, Parts]:
+def rebuild(folder: RunFolder, told: Callable[[str], None], processes: Processes, *, elsewhere: bool) -> Parts:
     """Return an interrupted run's parts. Raises RunFolderError or TableError when something is not as it was.
 
     On another processor kind, torch version, thread count or number of processes the result would not be
     bit-identical: that is refused unless ``elsewhere``.
     """
-    folder, loaded, notes = open_run(path)
+    path = folder.path
+    _, loaded, notes = open_run(path)
     here = surroundings(pick_device(loaded.recipe.device), processes.size)
     changes = _changes(notes.get("surroundings", {}), here)
     if changes and not elsewhere:
@@ -171,7 +176,7 @@ def rebuild(
         for split, fingerprint in splits.items():
             if notes.get("fingerprints", {}).get(name, {}).get(split) != fingerprint:
                 raise TableError(f"The {split} table of task '{name}' has changed since {path} was started.")
-    return folder, parts
+    return parts
 
 
 def _resolved(loaded: Loaded, tables: Mapping[str, Tables], device: torch.device) -> Recipe:
@@ -194,6 +199,17 @@ def _resolved_task(settings: TaskSettings, tables: Tables, folder: Path) -> Task
         if isinstance(value, str) and not value.startswith("hub:"):
             changes[split] = str((folder / Path(value).expanduser()).resolve())
     return settings.model_copy(update=changes)
+
+
+def _with_own_tables_relative(recipe: Recipe, folder: RunFolder) -> Recipe:
+    # So that a run whose tables it keeps itself can be moved.
+    own = folder.path.resolve()
+    tasks = {}
+    for name, settings in recipe.tasks.items():
+        tables = {split: getattr(settings, split) for split in ("train", "dev")}
+        inside = {s: t for s, t in tables.items() if isinstance(t, str) and Path(t).is_relative_to(own)}
+        tasks[name] = settings.model_copy(update={s: str(Path(t).relative_to(own)) for s, t in inside.items()})
+    return recipe.model_copy(update={"tasks": tasks})
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +40,14 @@ def train(
         recipe, tables = _apart(recipe, path)
     loaded = load_recipe(recipe, overrides)
     check(loaded.recipe)
-    folder = RunFolder.create(path) if processes.leads else RunFolder(path)
-    try:
+    with RunFolder.claimed(path) if processes.leads else nullcontext(RunFolder(path)) as folder:
         for (name, split), table in tables.items():
             _keep(table, loaded.recipe.tasks[name], _place(path, name, split))
         parts = build(loaded, watcher.note)
         if processes.leads:
             write_run(parts, folder, processes)
-    except BaseException:
-        # Nothing half-written: a folder that never became a run must not stand in the way of the next attempt.
-        if processes.leads:
-            shutil.rmtree(path, ignore_errors=True)
-        raise
-    processes.wait()
-    parts.trainer(folder, watcher, processes).run()
+        processes.wait()
+        parts.trainer(folder, watcher, processes).run()
     return path
 
 
@@ -61,8 +55,10 @@ def resume(run: str | Path, *, elsewhere: bool = False, watcher: Watcher | None 
     """Go on with an interrupted run; the result is what it would have been without the interruption, bit for bit."""
     watcher = watcher or Watcher()
     processes = join()
-    folder, parts = rebuild(Path(run), watcher.note, processes, elsewhere=elsewhere)
-    parts.trainer(folder, watcher, processes).run()
+    folder = RunFolder.open(Path(run))
+    with folder.locked() if processes.leads else nullcontext():
+        parts = rebuild(folder, watcher.note, processes, elsewhere=elsewhere)
+        parts.trainer(folder, watcher, processes).run()
     return Path(run)
 
 

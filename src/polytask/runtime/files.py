@@ -1,13 +1,23 @@
-"""The file operations that a crash must not tear: write aside, sync, rename. All writing goes through here."""
+"""The file operations that a crash must not tear: write aside, sync, rename. All writing goes through here.
+
+What changes a disk is one of the small functions at the end, called by its name in this module: tests replace them by
+ones that fail, or stop, at the n-th call.
+"""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-from polytask.errors import RunFolderError
+from polytask.errors import RunFolderError, StorageError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @contextmanager
@@ -23,10 +33,11 @@ def written_aside(path: Path) -> Iterator[Path]:
             yield aside
             aside.chmod(mode)
             sync(aside)
-            rename(aside, path)
+            replace(aside, path)
+            sync_folder(path.parent)
     finally:
         with suppress(OSError):
-            aside.unlink(missing_ok=True)
+            remove(aside)
 
 
 def _mode_of_a_new_file(path: Path) -> int:
@@ -38,11 +49,15 @@ def _mode_of_a_new_file(path: Path) -> int:
 
 @contextmanager
 def told(path: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write ``path`` into an error that names it."""
+    """Turn an operating system's refusal to write ``path`` into an error that names it.
+
+    Raises StorageError when the disk is full or fails, RunFolderError when nothing may be written there at all.
+    """
     try:
         yield
     except OSError as error:
-        raise RunFolderError(f"{path} cannot be written: {error.strerror or error}.") from error
+        kind = StorageError if error.errno in _NO_ROOM else RunFolderError
+        raise kind(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -57,17 +72,40 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
         write(aside)
 
 
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def new_folder(path: Path) -> None:
+    """Make a folder that is not there yet, or is empty. Raises RunFolderError for one that holds something."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunFolderError(f"{path} already exists and is not empty; give another --out, or `polytask resume` it.")
+    make_folder(path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless they are there."""
+    with told(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 def sync(path: Path) -> None:
     """Wait until a file's bytes are on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def rename(source: Path, target: Path) -> None:
-    """Put a file in another's place, and wait until the folder has it too."""
+def replace(source: Path, target: Path) -> None:
+    """Put a file in another's place at once."""
     source.replace(target)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the disk knows the names in a folder."""
     if os.name == "posix":
-        folder = os.open(target.parent, os.O_RDONLY)
+        folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
@@ -79,9 +117,26 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def new_folder(path: Path) -> None:
-    """Make a folder that is not there yet, or is empty. Raises RunFolderError for one that holds something."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunFolderError(f"{path} already exists and is not empty; give another --out, or `polytask resume` it.")
-    with told(path):
-        path.mkdir(parents=True, exist_ok=True)
+def remove_tree(path: Path) -> None:
+    """Remove a folder and all in it, as far as that can be done."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def append(file: IO[bytes], data: bytes) -> None:
+    """Write to the end of an open file, past Python's own buffer."""
+    file.write(data)
+    file.flush()
+
+
+def cut(file: IO[bytes], length: int) -> None:
+    """Drop what lies behind the first ``length`` bytes of an open file, and go there."""
+    file.truncate(length)
+    file.seek(0, os.SEEK_END)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the disk knows no links. Only for files never changed in place."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

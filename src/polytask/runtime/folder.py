@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,19 +15,26 @@ from polytask.errors import RunFolderError
 
 from . import files
 
+FORMAT = 2
+"""Version of the run folder's layout."""
+
+_KINDS = ("weights", "state")
+
 
 class Index(BaseModel):
     """What a run folder's ``index.json`` refers to. A file that it does not name does not count."""
 
     model_config = ConfigDict(extra="forbid")
 
-    format: int = 1
+    format: int = FORMAT
     last: str | None = None
     """Name of the last weights and state, ``weights/<last>.safetensors``."""
     best: str | None = None
     """Name of the weights with the best aggregate on dev."""
     best_of: dict[str, str] = {}
     """Name of the weights with the best first metric of each task."""
+    hashes: dict[str, str] = {}
+    """SHA-256 of every file that is read again, by its path in the folder."""
     stage: int = 0
     step: int = 0
     """Steps of that stage that are done."""
@@ -42,6 +49,11 @@ class Index(BaseModel):
     stale: int = 0
     """Evaluations of the stage since the best aggregate; what early stopping counts."""
 
+    @property
+    def kept(self) -> set[str]:
+        """Names of the weights that count."""
+        return {name for name in (self.last, self.best, *self.best_of.values()) if name is not None}
+
 
 class RunFolder:
     """Paths in a run folder, and its index."""
@@ -54,24 +66,42 @@ class RunFolder:
         self.model = path / "model.safetensors"
         self.predictions = path / "predictions"
         self.journal_path = path / "journal.jsonl"
+        self.index_path = path / "index.json"
+        self._lock = path / ".lock"
 
     @classmethod
-    def create(cls, path: Path) -> RunFolder:
-        """Make a new run folder. Raises RunFolderError when something lies there already."""
-        files.new_folder(path)
+    @contextmanager
+    def claimed(cls, path: Path) -> Iterator[RunFolder]:
+        """Make a new run folder and hold it. What a killed process left of one that never became a run is cleared away.
+
+        Raises RunFolderError when a run, another process or anything else is there already. When the block fails
+        before there is a run, the folder goes: it must not stand in the way of the next attempt.
+        """
         folder = cls(path)
-        for name in ("weights", "state", "predictions"):
-            (path / name).mkdir(exist_ok=True)
-        return folder
+        if not folder._is_half_made():
+            files.new_folder(path)
+        with folder.locked():
+            folder._clear()
+            for name in (*_KINDS, folder.predictions.name):
+                files.make_folder(path / name)
+            try:
+                yield folder
+            except BaseException:
+                if not folder.recipe.exists():
+                    files.remove_tree(path)
+                raise
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """Open an existing one. Raises RunFolderError when it is not a run folder."""
+        """Open an existing one. Raises RunFolderError when it is not a run folder, or holds links that may lead outside."""
         folder = cls(path)
         if not path.is_dir():
             raise RunFolderError(f"There is no run folder {path}.")
         if not folder.recipe.is_file():
             raise RunFolderError(f"{path} is not a run folder: it holds no recipe.toml.")
+        for inner in path.rglob("*"):
+            if inner.is_symlink():
+                raise RunFolderError(f"{inner} is a link; a run folder holds files of its own only.")
         return folder
 
     def weights(self, name: str) -> Path:
@@ -80,35 +110,73 @@ class RunFolder:
     def state(self, name: str) -> Path:
         return self.path / "state" / f"{name}.safetensors"
 
+    def name_of(self, path: Path) -> str:
+        """Return what the index calls a file."""
+        return path.relative_to(self.path).as_posix()
+
     def read_index(self) -> Index:
-        """Return the index; an empty one before the first checkpoint."""
-        path = self.path / "index.json"
-        if not path.exists():
-            return Index()
+        """Return the index. Raises RunFolderError when it is missing, damaged, or of another format."""
         try:
-            index = Index.model_validate_json(path.read_text(encoding="utf-8"))
-        except (ValidationError, UnicodeDecodeError) as error:
-            raise RunFolderError(f"{path} is not an index that polytask wrote: {str(error).splitlines()[0]}.") from None
-        for name in (index.last, index.best, *index.best_of.values()):
-            if name is not None and not name.replace("-", "").isalnum():
-                raise RunFolderError(f"{path} refers to '{name}', which is not the name of a checkpoint.")
+            text = self.index_path.read_text(encoding="utf-8")
+            _check_format(self.index_path, json.loads(text))
+            index = Index.model_validate_json(text)
+        except FileNotFoundError:
+            raise RunFolderError(f"{self.index_path} is missing.") from None
+        except (ValidationError, ValueError, RecursionError) as error:
+            first = str(error).splitlines()[0]
+            raise RunFolderError(f"{self.index_path} is not an index that polytask wrote: {first}.") from None
+        for name in index.kept:
+            if not name.replace("-", "").isalnum():
+                raise RunFolderError(f"{self.index_path} refers to '{name}', which is not the name of a checkpoint.")
         return index
 
     def write_index(self, index: Index) -> None:
         """Commit: from here on the folder is what this index says. Then drop the files that it no longer names."""
-        files.write_text(self.path / "index.json", index.model_dump_json(indent=1))
-        kept = {index.last, index.best, *index.best_of.values()}
-        for kind, names in (("weights", kept), ("state", {index.last})):
+        kept: dict[str, set[str]] = {"weights": index.kept, "state": {index.last} if index.last else set()}
+        current = {self.name_of(getattr(self, kind)(name)) for kind in _KINDS for name in kept[kind]}
+        hashes = {n: digest for n, digest in index.hashes.items() if n in current or n.partition("/")[0] not in _KINDS}
+        files.write_text(self.index_path, index.model_copy(update={"hashes": hashes}).model_dump_json(indent=1))
+        for kind in _KINDS:
             for path in (self.path / kind).iterdir():
-                if path.name.removesuffix(".safetensors") not in names:
+                if path.name.removesuffix(".safetensors") not in kept[kind]:
                     files.remove(path)
+
+    def checked(self, path: Path, index: Index) -> Path:
+        """Return ``path``, a file of the folder, if it is what the index knows. Raises RunFolderError if it is not."""
+        try:
+            now = files.digest(path)
+        except FileNotFoundError:
+            raise RunFolderError(f"{path} is missing.") from None
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be read: {error.strerror}.") from error
+        if now != index.hashes.get(self.name_of(path)):
+            raise RunFolderError(f"{path} is damaged or was altered: its SHA-256 is not the one in {self.index_path}.")
+        return path
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder: a second process that trains into it is refused while this one lives."""
-        with (self.path / ".lock").open("a") as file:
-            _lock(file, self.path)
+        with files.told(self._lock):
+            file = self._lock.open("a")
+        with file:
+            _flock(file, self.path)
+            if not self._lock.exists() or not os.path.samestat(os.fstat(file.fileno()), self._lock.stat()):
+                raise RunFolderError(f"Another process has just cleared {self.path} away; try again.")
             yield
+
+    def _is_half_made(self) -> bool:
+        # The lock is a run folder's first file and its recipe the last that makes it one.
+        return self._lock.is_file() and not self.recipe.exists()
+
+    def _clear(self) -> None:
+        if self.recipe.exists():
+            raise RunFolderError(f"{self.path} has become a run in the meantime; give another --out.")
+        with files.told(self.path):
+            for name in (*_KINDS, self.predictions.name, "tables"):
+                files.remove_tree(self.path / name)
+            for path in self.path.iterdir():
+                if path != self._lock and path.is_file():
+                    files.remove(path)
 
 
 class Journal:
@@ -119,23 +187,23 @@ class Journal:
 
         Raises RunFolderError when it is shorter than that.
         """
-        with files.told(path):
-            self._file = path.open("ab")
-            known = self._file.seek(0, 2)
+        self.path = path
+        with files.told(path), ExitStack() as opened:
+            self._file = opened.enter_context(path.open("ab"))
+            known = self._file.seek(0, os.SEEK_END)
             if known < length:
-                self._file.close()
                 raise RunFolderError(
                     f"{path} has {known} bytes; at the last checkpoint it had {length}. It was altered."
                 )
             if known > length:
-                self._file.truncate(length)
-                self._file.seek(0, 2)
+                files.cut(self._file, length)
+            opened.pop_all()
 
     def write(self, event: str, **fields: Any) -> None:
-        """Append an event."""
+        """Append an event. Raises StorageError when the disk is full."""
         line = json.dumps({"event": event, **fields}, ensure_ascii=False, allow_nan=False)
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
+        with files.told(self.path):
+            files.append(self._file, line.encode() + b"\n")
 
     @property
     def length(self) -> int:
@@ -143,26 +211,38 @@ class Journal:
 
     def sync(self) -> None:
         """Wait until the events are on the disk."""
-        os.fsync(self._file.fileno())
+        with files.told(self.path):
+            files.sync(self.path)
 
     def close(self) -> None:
-        self._file.close()
+        with files.told(self.path):
+            self._file.close()
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
     """Return the events of a journal; a line that a crash tore off is left out."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    lines = path.read_bytes().split(b"\n")[:-1]
     return [json.loads(line) for line in lines]
 
 
-def _lock(file: IO[str], path: Path) -> None:
+def _check_format(path: Path, index: Any) -> None:
+    known = index.get("format") if isinstance(index, dict) else None
+    if isinstance(known, int) and known != FORMAT:
+        older = "an older" if known < FORMAT else "a newer"
+        raise RunFolderError(
+            f"{path.parent} was written by {older} polytask: its format is {known}, this polytask reads {FORMAT}. "
+            "Use the polytask that wrote it (recipe.toml names its version), or train its recipe again."
+        )
+
+
+def _flock(file: IO[str], path: Path) -> None:
     try:
         import fcntl
     except ImportError as error:  # pragma: no cover - Windows
         raise RunFolderError("Run folders are locked with flock, which this system does not have.") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         raise RunFolderError(f"Another process is training into {path}.") from None

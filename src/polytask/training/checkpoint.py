@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 def _save(arrays: dict[str, NDArray[Any]], path: Path) -> None:
     try:
         save_file(arrays, path)
-    except SafetensorError as error:  # a full disk, for one: safetensors has its own name for what the system refuses
-        raise OSError(str(error)) from error
+    except SafetensorError as error:  # safetensors has its own name for what the system refuses
+        code = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(code[1]) if code else 0, str(error)) from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,11 +14,11 @@ from torch import Tensor
 
 from polytask.data.batching import padding_share
 from polytask.data.rows import TaskRows
-from polytask.errors import Interrupted
+from polytask.errors import Interrupted, StorageError
 from polytask.evaluation.predictions import write_predictions
 from polytask.evaluation.scoring import Scores, aggregate, first_metrics, predict_logits, score
 from polytask.model import Model
-from polytask.runtime.files import write_with
+from polytask.runtime import files
 from polytask.runtime.folder import Index, Journal, RunFolder
 from polytask.runtime.processes import Processes
 from polytask.tasks.task import Task
@@ -50,19 +48,24 @@ class Trainer:
     processes: Processes = field(default_factory=Processes)
 
     def run(self) -> Index:
-        """Train to the end. Raises Interrupted, with a checkpoint written, when asked to stop."""
-        with self._holding(), stop_requests() as stop:
-            self.index = self.folder.read_index()
-            if self.index.finished:
-                return self.index
-            self.journal = self._open_journal()
-            try:
+        """Train to the end; whoever calls holds the folder's lock.
+
+        Raises Interrupted, with a checkpoint written, when asked to stop; StorageError when the disk is full.
+        """
+        self.index = self.folder.read_index()
+        if self.index.finished:
+            return self.index
+        self.journal = self._open_journal()
+        try:
+            with stop_requests() as stop:
                 self._take_up_weights()
                 for stage in self.stages[self.index.stage :]:
                     self._run_stage(stage, stop)
                 self._finish()
-            finally:
-                self.journal.close()
+        except StorageError as error:
+            raise StorageError(f"{error} Make room, then go on with: polytask resume {self.folder.path}") from error
+        finally:
+            self.journal.close()
         return self.index
 
     def _run_stage(self, stage: Stage, stop: StopRequest) -> None:
@@ -76,7 +79,7 @@ class Trainer:
             processes=self.processes,
         )
         if self.index.step:
-            step.load_state_dict(load_tensors(self.folder.state(str(self.index.last))))
+            step.load_state_dict(self._load(self.folder.state(str(self.index.last))))
         else:
             self._note_data(stage)
         self.watcher.stage(stage.number, len(self.stages), self.index.step, stage.steps)
@@ -118,6 +121,12 @@ class Trainer:
         started = time.perf_counter()
         result = step(number)
         self.watcher.step(number + 1, result)
+        if result.shrunk_to is not None:
+            rows = f"{result.shrunk_to} row{'s' if result.shrunk_to > 1 else ''}"
+            self.watcher.note(
+                f"Memory did not hold the batch of step {number + 1}: micro-batches of {rows} from here on."
+            )
+            self.journal.write("memory", stage=stage.number, step=number + 1, micro_batch=result.shrunk_to)
         self.journal.write(
             "step",
             stage=stage.number,
@@ -195,8 +204,8 @@ class Trainer:
         done = stage.steps if ended else done
         self._update(last=name, stage=stage.number, step=done, journal=self.journal.length)
         if self.processes.leads:
-            save_tensors(step.weights(), self.folder.weights(name))
-            save_tensors(step.state_dict(), self.folder.state(name))
+            self._save(step.weights(), self.folder.weights(name))
+            self._save(step.state_dict(), self.folder.state(name))
             self.journal.sync()
             self.folder.write_index(self.index)
         self.processes.wait()
@@ -204,21 +213,24 @@ class Trainer:
     def _finish(self) -> None:
         self._update(best=self.index.best or self.index.last, finished=True)
         if self.processes.leads:
-            best = self.folder.weights(str(self.index.best))
-            write_with(self.folder.model, lambda aside: link_or_copy(best, aside))
+            best = self.folder.checked(self.folder.weights(str(self.index.best)), self.index)
+            files.write_with(self.folder.model, lambda aside: files.link_or_copy(best, aside))
             self.folder.write_index(self.index)
         self.processes.wait()
 
     def _take_up_weights(self) -> None:
-        if self.index.last is not None:
-            path = self.folder.weights(self.index.last)
-            copy_into(self.model, load_tensors(path), path)
+        path = self.folder.weights(str(self.index.last))
+        copy_into(self.model, self._load(path), path)
+
+    def _load(self, path: Path) -> dict[str, Tensor]:
+        return load_tensors(self.folder.checked(path, self.index))
+
+    def _save(self, tensors: Mapping[str, Tensor], path: Path) -> None:
+        save_tensors(tensors, path)
+        self._update(hashes=self.index.hashes | {self.folder.name_of(path): files.digest(path)})
 
     def _update(self, **changes: object) -> None:
         self.index = self.index.model_copy(update=changes)
-
-    def _holding(self) -> AbstractContextManager[None]:
-        return self.folder.locked() if self.processes.leads else nullcontext()
 
     def _open_journal(self) -> Journal:
         if not self.processes.leads:
@@ -233,11 +245,3 @@ class _Stopped(Exception):
 def checkpoint_name(stage: int, done: int) -> str:
     """Return the name of the checkpoint after ``done`` steps of a stage."""
     return f"{stage + 1}-{done:06d}"
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the disk knows no links. Weights are never changed in place."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -38,13 +38,13 @@ class Plan:
     def steps(self) -> int:
         return len(self.sequence_SK)
 
-    def __call__(self, step: int) -> tuple[Micro, ...]:
-        """Return the micro-batches of a step; process r of W runs every W-th of them from the r-th on."""
+    def __call__(self, step: int, most: int | None = None) -> tuple[Micro, ...]:
+        """Return the micro-batches of a step, of ``most`` rows at most; process r of W runs every W-th from the r-th on."""
         micros: list[Micro] = []
         for number in self.sequence_SK[step]:
             name = self.names[number]
             rows = self.streams[name].batch(int(self._before[step, number]))
-            size = self.micro_batch or len(rows)
+            size = min(self.micro_batch or len(rows), most or len(rows))
             for start in range(0, len(rows), size):
                 micros.append(Micro(name, rows[start : start + size], len(micros), len(rows)))
         return tuple(micros)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from polytask.data.rows import TaskRows
 from polytask.encoder.base import Encoder
-from polytask.errors import NonFiniteLoss, first_ten, listed
+from polytask.errors import NonFiniteLoss, OutOfMemory, first_ten, listed
 from polytask.model import Model, TaskView
+from polytask.runtime.device import is_out_of_memory
 from polytask.runtime.keys import torch_generator
 from polytask.runtime.processes import Processes
 from polytask.tasks.task import Task
@@ -30,7 +31,10 @@ _COLUMNS = 1 << 20  # of a Gramian at once: a few MiB a task, added up in float6
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did: mean loss and penalty of each of its tasks, gradient norm before clipping, rows and tokens."""
+    """What a step did: mean loss and penalty of each of its tasks, gradient norm before clipping, rows and tokens.
+
+    ``shrunk_to`` is the largest micro-batch from now on, if the step found that memory does not hold a larger one.
+    """
 
     losses: dict[str, float]
     penalties: dict[str, float]
@@ -38,6 +42,7 @@ class StepResult:
     learning_rate: float
     rows: int
     tokens: int
+    shrunk_to: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,14 +94,13 @@ class Step:
             if task not in stage.tasks:
                 self._freeze(_named(f"heads.{task}.", model.heads[task]), set(), torch.float32)
         self._buffers: dict[str, Tensor] = {}
+        self._room = Room()
         model.train()
 
     def __call__(self, step: int) -> StepResult:
         """Take a step. Raises NonFiniteLoss, before any weight has moved, naming the task and the rows."""
-        micros = self.stage.plan(step)
-        work = self._zeroed(list(dict.fromkeys(micro.task for micro in micros)))
-        for micro in micros[self.processes.rank :: self.processes.size]:
-            self._backward(step, micro, work)
+        before = self._room.rows
+        micros, work = self._accumulated(step)
         self.processes.add_up(*work.tensors())
         combined = {name: self._combine(name, work, step) for name in work.trunks}
         norm = _norm([*combined.values(), *work.heads.values()])
@@ -111,7 +115,8 @@ class Step:
         penalised = zip(work.active, means[len(work.active) :], strict=True) if self.stage.penalties else ()
         rate = self.stage.rule.learning_rate * self.stage.schedule(step)
         rows, tokens = sum(len(micro.rows) for micro in micros), self.stage.plan.tokens([step])
-        return StepResult(losses, dict(penalised), norm_read, rate, rows, tokens)
+        shrunk_to = None if self._room.rows == before else self._room.rows
+        return StepResult(losses, dict(penalised), norm_read, rate, rows, tokens, shrunk_to)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the fp32 master of every parameter of the model, by name."""
@@ -185,9 +190,29 @@ class Step:
             ("balance", self.stage.balance),
             ("aggregator", self.stage.aggregator),
             *((f"regularizer.{n}", penalty.regularizer) for n, penalty in enumerate(self.stage.penalties)),
+            ("memory", self._room),
         ]
 
     # -- one step ------------------------------------------------------------------------------------------------
+
+    def _accumulated(self, step: int) -> tuple[tuple[Micro, ...], _Work]:
+        """Run the step's backward passes; if memory does not hold a micro-batch, all of them again with smaller ones."""
+        while True:
+            micros = self.stage.plan(step, self._room.rows)
+            work = self._zeroed(list(dict.fromkeys(micro.task for micro in micros)))
+            if not self.processes.any(not self._fits(step, micros, work)):
+                return micros, work
+            self._room.halve(micros, f"stage {self.stage.number + 1}, step {step + 1}")
+
+    def _fits(self, step: int, micros: Sequence[Micro], work: _Work) -> bool:
+        try:
+            for micro in micros[self.processes.rank :: self.processes.size]:
+                self._backward(step, micro, work)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return False
+        return True
 
     def _zeroed(self, active: list[str]) -> _Work:
         trunks = {}
@@ -266,6 +291,28 @@ class Step:
             return f"The loss of {listed(elsewhere)} is not a finite number in rows of another process ({where})."
         rows = [f"task '{t}': {', '.join(self.rows[t].ids[row] for row in numbers)}" for t, numbers, _ in work.seen]
         return f"The gradient is not finite, though each row's loss is ({where}):\n{first_ten(rows)}"
+
+
+class Room:
+    """How many rows memory was found to hold in a micro-batch; None as long as it held whatever was asked."""
+
+    def __init__(self) -> None:
+        self.rows: int | None = None
+
+    def halve(self, micros: Sequence[Micro], where: str) -> None:
+        """Allow half of the largest micro-batch from now on. Raises OutOfMemory when that was one row."""
+        largest = max(micros, key=lambda micro: len(micro.rows))
+        if len(largest.rows) == 1:
+            raise OutOfMemory(
+                f"Memory does not hold even one row of task '{largest.task}' ({where}): lower max_length."
+            )
+        self.rows = len(largest.rows) // 2
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"rows": torch.tensor(self.rows or 0)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.rows = int(state["rows"]) or None
 
 
 def gramian(gradients_Tn: Tensor) -> Tensor:

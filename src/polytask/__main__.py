@@ -1,0 +1,5 @@
+"""``python -m polytask`` is ``polytask``."""
+
+from polytask.cli.main import main
+
+main()
