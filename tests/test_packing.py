@@ -24,6 +24,7 @@ REDUCTIONS: dict[str, Callable[[Tokens, Tensor], Tensor]] = {
     "max": lambda tokens, query_ND: tokens.max(),
     "mean": lambda tokens, query_ND: tokens.sum() / tokens.lengths_N.unsqueeze(1),
     "attention to a vector for each text": lambda t, query_ND: t.sum(t.softmax(t.dot(query_ND))),
+    "sum of the rest": lambda tokens, query_ND: tokens.sum(tokens.rest()),
     "attention to one vector": lambda t, query_ND: t.sum(t.softmax(t.dot(query_ND[0]))),
 }
 
@@ -131,6 +132,7 @@ def test_reductions_by_hand() -> None:
     assert packed.max().tolist() == [[3.0, -1.0], [7.0, 2.0]]
     assert packed.sum(torch.tensor([0.5, 0.5, 2.0])).tolist() == [[2.0, -3.0], [14.0, 4.0]]
     assert packed.dot(torch.tensor([[1.0, 0.0], [0.0, 1.0]])).tolist() == [1.0, 3.0, 2.0]
+    assert packed.rest().tolist() == [0.0, 1.0, 0.0]
     assert packed.softmax(torch.tensor([5.0, 5.0, 99.0])).tolist() == [0.5, 0.5, 1.0]
 
 

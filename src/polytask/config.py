@@ -68,6 +68,21 @@ class EncoderSettings(Settings):
     """Largest vocabulary of a tokenizer that is made from the training texts."""
 
 
+class ProjectionSettings(Settings):
+    """Layers of each text's own, between its pooling and what merges two texts (or the head)."""
+
+    layers: PositiveInt = 3
+    """Linear layers, the activation between them."""
+    hidden: PositiveInt | None = None
+    """Width between the layers; the pooled vector's when not given."""
+    width: PositiveInt | None = None
+    """Width of the result; the pooled vector's when not given."""
+    activation: Literal["relu", "gelu"] = "relu"
+    """"relu" or "gelu"."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout before each layer."""
+
+
 class TaskSettings(Settings):
     """One task: a table or two, what its columns mean, and how its labels are predicted."""
 
@@ -100,6 +115,8 @@ class TaskSettings(Settings):
     """Broken rows and rows without a label: stop and name them, or skip and count them."""
     pooling: Choice = Member(name="cls")
     """How a text's tokens become one vector: see `polytask list poolings`."""
+    projection: ProjectionSettings | None = None
+    """Layers on each text's vector before two texts are merged; none by default."""
     pair: Choice = Member(name="cross")
     """"cross" joins both texts into one input; { name = "bi", features = […] } encodes them apart."""
     head: Choice = Member(name="linear")
@@ -328,9 +345,10 @@ def _fields_at(location: Sequence[str | int]) -> list[str]:
         "optimizer": OptimizerSettings,
         "early_stopping": EarlyStopping,
         "train": Last,
+        "projection": ProjectionSettings,
     }
     names = [str(part) for part in location]
-    inner = names[2:] if names[:1] == ["stages"] else []  # a task may be called "train", too
+    inner = names[2:]  # a task may be called "train", too
     candidates = [below.get(name) for name in reversed(inner)] + [tables.get(name) for name in names[:1]]
     table: type[Settings] = next((found for found in candidates if found is not None), Recipe)
     return list(table.model_fields)

@@ -17,6 +17,8 @@ from polytask.encoder.base import Encoder
 from polytask.heads.heads.base import Head
 from polytask.heads.pairs.base import Merge
 from polytask.heads.pooling.base import Pooling
+from polytask.heads.projection import Projection
+from polytask.heads.thresholds import Thresholds
 from polytask.packing import RowBatch
 from polytask.runtime.device import DTYPES
 from polytask.runtime.keys import reseed
@@ -24,18 +26,33 @@ from polytask.tasks.task import Task
 
 
 class TaskHead(nn.Module):
-    """What belongs to one task: pooling, merge of two texts (bi-encoders only), head. Saved with the model."""
+    """What belongs to one task, saved with the model.
 
-    def __init__(self, pooling: Pooling, head: Head, merge: Merge | None = None) -> None:
+    Pooling; a projection of each text; the merge of two texts (bi-encoders only); head; thresholds at which the head's
+    one score becomes several logits.
+    """
+
+    def __init__(
+        self,
+        pooling: Pooling,
+        head: Head,
+        merge: Merge | None = None,
+        *,
+        projection: Projection | None = None,
+        thresholds: Thresholds | None = None,
+    ) -> None:
         super().__init__()
         self.pooling = pooling
+        self.projection = projection or nn.Identity()
         self.merge = merge
         self.head = head
+        self.thresholds = thresholds or nn.Identity()
 
     def forward(self, vectors: Sequence[Tensor]) -> Tensor:
         """Return logits ``(N, C)`` from one vector ``(N, D)`` for each row, or two."""
-        merged_ND = vectors[0] if self.merge is None else self.merge(*vectors)
-        logits_NC: Tensor = self.head(merged_ND)
+        projected = [self.projection(vector_ND) for vector_ND in vectors]
+        merged_ND = projected[0] if self.merge is None else self.merge(*projected)
+        logits_NC: Tensor = self.thresholds(self.head(merged_ND))
         return logits_NC
 
 

@@ -141,6 +141,10 @@ class Tokens(ABC):
         """Return each token's inner product with its own text's vector (or with one vector ``(D,)`` for all)."""
 
     @abstractmethod
+    def rest(self) -> Tensor:
+        """Return 0 for each text's first token and 1 for those after it, in the form of ``dot``'s scores."""
+
+    @abstractmethod
     def softmax(self, scores: Tensor) -> Tensor:
         """Return scores, one for each token as ``dot`` gives them, normalised over each text's own tokens."""
 
@@ -184,6 +188,12 @@ class PackedTokens(Tokens):
             text += run.texts
         return torch.cat(scores)
 
+    def rest(self) -> Tensor:
+        after_P = self.hidden_PD.new_ones(len(self.hidden_PD))
+        for run in self.runs:
+            after_P[run.start : run.stop : run.length] = 0.0
+        return after_P
+
     def softmax(self, scores: Tensor) -> Tensor:
         parts = [scores[run.start : run.stop].view(run.texts, run.length).softmax(1).flatten() for run in self.runs]
         return torch.cat(parts)
@@ -214,6 +224,10 @@ class PaddedTokens(Tokens):
         if vectors_ND.dim() == 1:
             return self.hidden_NLD @ vectors_ND
         return torch.einsum("nld,nd->nl", self.hidden_NLD, vectors_ND)
+
+    def rest(self) -> Tensor:
+        after_L = torch.arange(self.mask_NL.shape[1], device=self.mask_NL.device) > 0
+        return after_L.to(self.hidden_NLD.dtype).expand(self.mask_NL.shape)
 
     def softmax(self, scores: Tensor) -> Tensor:
         return scores.masked_fill(~self.mask_NL, float("-inf")).softmax(1)

@@ -24,7 +24,10 @@ def some(rows: int = 5) -> Tensor:
     return torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture(params=heads.names())
+LEARNED = [name for name in heads.names() if heads.member(name).gives == "logits"]
+
+
+@pytest.fixture(params=LEARNED)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -92,9 +95,23 @@ def test_a_rate_of_dropout_that_cannot_be_is_refused_when_the_recipe_is_read(nam
 
 
 def test_members_differ_pairwise() -> None:
-    found = {name: new(name).eval()(some()) for name in heads.names()}
+    found = {name: new(name).eval()(some()) for name in LEARNED}
     for a, b in combinations(found, 2):
         assert not torch.allclose(found[a], found[b]), f"{a} and {b} are the same"
+
+
+def test_a_head_that_is_given_a_cosine_passes_it_on() -> None:
+    head = heads.create("cosine", 1, 1)
+    cosine_N1 = some()[:, :1].requires_grad_()
+    assert head(cosine_N1) is cosine_N1
+    assert not list(head.parameters())
+    assert (head.gives, head.features) == ("cosine", ("cosine",))
+
+
+@pytest.mark.parametrize("shape", [(WIDTH, 1), (1, OUTPUTS)])
+def test_a_cosine_is_one_number(shape: tuple[int, int]) -> None:
+    with pytest.raises(RecipeError, match=f"was given {shape[0]} and asked for {shape[1]}"):
+        heads.create("cosine", *shape)
 
 
 def test_linear_by_hand() -> None:

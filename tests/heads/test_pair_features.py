@@ -45,6 +45,34 @@ def test_the_gradient_reaches_at_least_one_text(feature: PairFeature) -> None:
     assert any(reached)
 
 
+@pytest.mark.parametrize("name", pair_features.names())
+def test_the_gradient_reaches_the_texts_that_it_reads_and_is_that_of_finite_differences(name: str) -> None:
+    u_ND, v_ND = (part.double().requires_grad_() for part in two())
+    feature = pair_features.create(name, WIDTH)
+    assert torch.autograd.gradcheck(feature, (u_ND, v_ND))
+    torch.autograd.backward((feature(u_ND, v_ND) ** 2).sum())
+    reached = (u_ND.grad is not None, v_ND.grad is not None)
+    assert reached == {"u": (True, False), "v": (False, True)}.get(name, (True, True))
+
+
+SYMMETRIC = {
+    *("abs_difference", "product", "cosine", "sum", "squared_sum", "squared_difference", "euclidean", "manhattan")
+}
+
+
+@pytest.mark.parametrize("name", pair_features.names())
+def test_which_features_see_the_order_of_the_texts(name: str) -> None:
+    feature, (u_ND, v_ND) = pair_features.create(name, WIDTH), two()
+    assert torch.allclose(feature(u_ND, v_ND), feature(v_ND, u_ND)) == (name in SYMMETRIC)
+
+
+@pytest.mark.parametrize("name", ["euclidean", "manhattan"])
+def test_distances_are_torchs_own(name: str) -> None:
+    u_ND, v_ND = two()
+    wanted_NN = torch.cdist(u_ND, v_ND, p=2.0 if name == "euclidean" else 1.0)
+    torch.testing.assert_close(pair_features.create(name, WIDTH)(u_ND, v_ND)[:, 0], wanted_NN.diagonal())
+
+
 def test_equal_and_zero_vectors_give_finite_values_and_gradients(feature: PairFeature) -> None:
     for u_ND, v_ND in ((two()[0], two()[0]), (torch.zeros(2, WIDTH), torch.zeros(2, WIDTH))):
         u_ND.requires_grad_()
@@ -76,6 +104,12 @@ def test_members_differ_pairwise() -> None:
         ("abs_difference", [3.0, 12.0]),
         ("product", [18.0, -32.0]),
         ("cosine", [-14.0 / 50.0]),
+        ("sum", [9.0, 4.0]),
+        ("difference", [-3.0, -12.0]),
+        ("squared_sum", [81.0, 16.0]),
+        ("squared_difference", [9.0, 144.0]),
+        ("euclidean", [153.0**0.5]),
+        ("manhattan", [15.0]),
     ],
 )
 def test_values_by_hand(name: str, wanted: list[float]) -> None:
@@ -94,7 +128,14 @@ def test_a_merge_puts_features_side_by_side_in_the_order_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("features", "told"), [([], "it is a list"), ("u", "it is a list"), (["vv"], "Did you mean 'v'")]
+    ("features", "told"),
+    [
+        ([], "it is a list"),
+        ("u", "it is a list"),
+        (["vv"], "Did you mean 'v'"),
+        ([3], "a pair feature is a name"),
+        (["u", {"nam": "v"}], "a pair feature is a name"),
+    ],
 )
 def test_a_merge_of_what_is_no_feature_is_refused(features: object, told: str) -> None:
     with pytest.raises(RecipeError, match=told):

@@ -109,6 +109,8 @@ def test_a_recipe_with_everything_fits(tiny: Tiny) -> None:
         }
     )
     recipe["tasks"]["similarity"]["pair"] = {"name": "bi", "features": ["u", {"name": "cosine"}]}
+    recipe["tasks"]["paraphrase"] |= {"kind": {"name": "binary", "logits": 2}, "projection": {"layers": 2, "width": 9}}
+    recipe["tasks"]["sentiment"]["pooling"] = {"name": "mean", "layers": [1, 2]}
     recipe["tasks"]["sentiment"] |= {"dev": 0.1, "labels": {"0": "bad"}, "head": {"name": "mlp", "layers": 2}}
     assert accepts(SCHEMA, recipe)
 
@@ -126,6 +128,8 @@ def test_a_recipe_with_everything_fits(tiny: Tiny) -> None:
         (("tasks", "sentiment"), "head", {"name": "mlp", "layer": 2}),
         (("tasks", "sentiment"), "kind", {"name": "regression"}),
         (("tasks", "sentiment"), "preset", "sst6"),
+        (("tasks", "sentiment"), "pooling", {"name": "mean", "layers": "some"}),
+        (("tasks", "sentiment"), "projection", {"layer": 2}),
         (("tasks", "similarity"), "pair", {"name": "bi", "features": ["w"]}),
         (("tasks", "similarity"), "pair", "crss"),
         (("stages", 0), "mixing", "jiont"),

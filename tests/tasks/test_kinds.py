@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from polytask.errors import RecipeError
 from polytask.tasks.kinds.base import Kind, canonical, kinds
-from polytask.tasks.kinds.ordinal import class_probabilities
+from polytask.tasks.kinds.ordinal import Ordinal
 
 ROWS = 12
 
@@ -38,14 +38,23 @@ EXAMPLES = {
     "multilabel": Example({"a": "A", "b": "B", "c": "C"}, ["a", "b;c", "none", " c ; a"], {}),
     "regression": Example({}, ["0", "2.5", "5.0"], {"range": [0.0, 5.0]}),
 }
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ordinal, coral": ("ordinal", {"method": "coral"}),
+    "binary, two logits": ("binary", {"logits": 2}),
+    "regression, sigmoid": ("regression", {"output": "sigmoid"}),
+    "regression, cosine": ("regression", {"output": "cosine"}),
+    "regression, shifted cosine": ("regression", {"output": "shifted_cosine"}),
+}
+for variant, (base, options) in VARIANTS.items():
+    EXAMPLES[variant] = replace(EXAMPLES[base], options={**EXAMPLES[base].options, **options})
 
 
 def new(name: str, **options: Any) -> Kind:
-    example = EXAMPLES[name]
-    return kinds.create(name, example.labels, **{**example.options, **options})
+    example, member = EXAMPLES[name], VARIANTS.get(name, (name, {}))[0]
+    return kinds.create(member, example.labels, **{**example.options, **options})
 
 
-@pytest.fixture(params=kinds.names())
+@pytest.fixture(params=[*kinds.names(), *VARIANTS])
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -107,7 +116,7 @@ def test_following_the_loss_leads_to_the_right_predictions_and_the_best_scores(k
         "multilabel": [["A"], ["B", "C"], [], ["A", "C"]],
         "regression": [pytest.approx(score, abs=0.1) for score in (0.0, 2.5, 5.0)],
     }
-    wanted = special.get(name, [EXAMPLES[name].labels.get(cell) for cell in cells])
+    wanted = special.get(VARIANTS.get(name, (name, {}))[0], [EXAMPLES[name].labels.get(cell) for cell in cells])
     assert kind.decode(logits_NC).values[: len(cells)] == wanted
 
 
@@ -156,7 +165,7 @@ def test_predictions_show_names_rather_than_spellings(kind: Kind) -> None:
         assert isinstance(value, float) or set([value] if isinstance(value, str) else value) <= set(kind.names)
 
 
-@pytest.mark.parametrize("name", ["classification", "ordinal", "binary"])
+@pytest.mark.parametrize("name", ["classification", "ordinal", "ordinal, coral", "binary", "binary, two logits"])
 def test_probabilities_sum_to_one_and_the_largest_is_predicted(name: str) -> None:
     kind = new(name)
     decoded = kind.decode(logits(kind, 40))
@@ -254,7 +263,7 @@ def test_a_binary_task_with_three_labels_is_refused() -> None:
 
 def test_members_differ_pairwise() -> None:
     found = {}
-    for name in kinds.names():
+    for name in EXAMPLES:
         kind = new(name)
         found[name] = kind.loss(torch.linspace(-1, 1, kind.outputs).repeat(2, 1) + 0.3, labels(kind, name, 2))
     for a, b in combinations(found, 2):
@@ -312,8 +321,9 @@ def test_ordinal_is_the_corn_loss_of_a_loop_over_rows_and_thresholds() -> None:
 
 def test_the_ordinal_loss_is_the_negative_log_likelihood_of_its_class_probabilities() -> None:
     kind = new("ordinal")
+    assert isinstance(kind, Ordinal)
     logits_NC, labels_N = logits(kind).double(), labels(kind, "ordinal")
-    probabilities_NC = class_probabilities(logits_NC)
+    probabilities_NC = kind.class_probabilities(logits_NC)
     torch.testing.assert_close(probabilities_NC.sum(1), torch.ones(ROWS, dtype=torch.float64))
     assert (probabilities_NC >= 0).all()
     wanted_N = -probabilities_NC[torch.arange(ROWS), labels_N].log()
@@ -322,8 +332,106 @@ def test_the_ordinal_loss_is_the_negative_log_likelihood_of_its_class_probabilit
 
 def test_ordinal_probabilities_by_hand() -> None:
     # P(y>0) = ½, P(y>1) = ½ · ¼: classes ½, ½ − ⅛, ⅛
-    logits_NC = torch.tensor([[0.0, -np.log(3.0)]])
-    assert class_probabilities(logits_NC)[0].tolist() == [pytest.approx(p) for p in (0.5, 0.375, 0.125)]
+    assert probabilities("corn", [0.0, -np.log(3.0)]) == [pytest.approx(p) for p in (0.5, 0.375, 0.125)]
+
+
+def probabilities(method: str, logits: list[float]) -> list[float]:
+    kind = kinds.create("ordinal", {str(n): str(n) for n in range(len(logits) + 1)}, method=method)
+    found = kind.decode(torch.tensor([logits])).probabilities_NC
+    assert found is not None
+    return [float(probability) for probability in found[0]]
+
+
+def test_coral_probabilities_by_hand() -> None:
+    # P(y>0) = ¾, P(y>1) = ¼: classes ¼, ½, ¼
+    assert probabilities("coral", [np.log(3.0), -np.log(3.0)]) == [pytest.approx(p) for p in (0.25, 0.5, 0.25)]
+    # P(y>1) = ¾ cannot be more than P(y>0) = ¼
+    assert probabilities("coral", [-np.log(3.0), np.log(3.0)]) == [pytest.approx(p) for p in (0.75, 0.0, 0.25)]
+
+
+def test_coral_is_the_sum_of_its_papers_cross_entropies() -> None:
+    kind = new("ordinal, coral")
+    logits_NC, labels_N = logits(kind).double(), labels(kind, "ordinal")
+    for row in range(ROWS):
+        wanted = 0.0  # Cao, Mirjalili & Raschka (2020), eq. 4 with all λ = 1
+        for k in range(kind.outputs):
+            above = 1 / (1 + np.exp(-logits_NC[row, k].item()))
+            y_k = 1 if labels_N[row] > k else 0
+            wanted -= np.log(above) * y_k + np.log(1 - above) * (1 - y_k)
+        assert kind.loss(logits_NC, labels_N)[row].item() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("method", ["corn", "coral"])
+def test_the_median_class_is_the_papers_rank(method: str) -> None:
+    kind = new("ordinal", method=method, predict="median")
+    for row, value in zip(sorted_logits(kind), kind.decode(sorted_logits(kind)).values, strict=True):
+        above, rank = 1.0, 0  # both papers: q = 1 + Σ_k 1{P(y > r_k) > 0.5}; here ranks begin at 0
+        for logit in row.tolist():
+            each = 1 / (1 + np.exp(-logit))
+            above = above * each if method == "corn" else each
+            rank += above > 0.5
+        assert value == kind.names[rank]
+
+
+@pytest.mark.parametrize("method", ["corn", "coral"])
+def test_the_median_class_has_half_of_the_probability_on_either_side(method: str) -> None:
+    kind = new("ordinal", method=method, predict="median")
+    decoded = kind.decode(sorted_logits(kind))
+    assert decoded.probabilities_NC is not None
+    for value, row in zip(decoded.values, decoded.probabilities_NC, strict=True):
+        code = kind.names.index(str(value))
+        assert row[:code].sum() <= 0.5 + 1e-12
+        assert row[code + 1 :].sum() <= 0.5 + 1e-12
+    assert decoded.values != new("ordinal", method=method).decode(sorted_logits(kind)).values
+
+
+def sorted_logits(kind: Kind) -> Tensor:
+    """Return logits that fall from threshold to threshold, as CORAL's do."""
+    return logits(kind, 60).sort(1, descending=True).values
+
+
+def test_how_many_numbers_a_head_gives() -> None:
+    assert [new(name).head_outputs for name in ("ordinal", "ordinal, coral", "binary, two logits")] == [3, 1, 2]
+
+
+def test_two_logits_are_a_softmax_of_two_classes() -> None:
+    kind, classes = new("binary, two logits"), kinds.create("classification", EXAMPLES["binary"].labels)
+    a_NC, b_NC, labels_N = logits(kind), logits(kind, seed=1), labels(kind, "binary")
+    torch.testing.assert_close(kind.loss(a_NC, labels_N), F.cross_entropy(a_NC, labels_N, reduction="none"))
+    torch.testing.assert_close(kind.divergence(a_NC, b_NC), classes.divergence(a_NC, b_NC))
+    mine, theirs = kind.decode(a_NC), classes.decode(a_NC)
+    assert mine.values == theirs.values
+    assert mine.probabilities_NC is not None
+    assert theirs.probabilities_NC is not None
+    np.testing.assert_allclose(mine.probabilities_NC, theirs.probabilities_NC, atol=1e-6)
+    assert kind.score(a_NC, labels_N) == pytest.approx(classes.score(a_NC, labels_N), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("output", "wanted"),
+    [
+        ("cosine", [-5.0, -2.5, 0.0, 2.5, 5.0]),
+        ("shifted_cosine", [0.0, 1.25, 2.5, 3.75, 5.0]),
+        ("relu_cosine", [0.0, 0.0, 0.0, 2.5, 5.0]),
+    ],
+)
+def test_scores_from_a_cosine_are_those_of_the_reports(output: str, wanted: list[float]) -> None:
+    cosine_N1 = torch.tensor([[-1.0], [-0.5], [0.0], [0.5], [1.0]])
+    kind = new("regression", output=output)
+    assert kind.takes == "cosine"
+    assert kind.loss(cosine_N1, torch.zeros(5)).tolist() == pytest.approx([score**2 for score in wanted])
+    assert kind.decode(cosine_N1).values == [max(score, 0.0) for score in wanted]
+    other = new("regression", output=output, range=[1.0, 3.0])
+    moved = [1.0 + 0.4 * score for score in wanted]
+    assert other.loss(cosine_N1, torch.zeros(5)).tolist() == pytest.approx([score**2 for score in moved])
+    assert other.decode(cosine_N1).values == pytest.approx([max(score, 1.0) for score in moved])
+
+
+def test_a_relu_of_the_cosine_learns_nothing_from_opposite_vectors() -> None:
+    cosine_N1 = torch.tensor([[-0.5], [0.5]], requires_grad=True)
+    torch.autograd.backward(new("regression", output="relu_cosine").loss(cosine_N1, torch.tensor([5.0, 5.0])).sum())
+    assert cosine_N1.grad is not None
+    assert cosine_N1.grad.tolist() == [[0.0], [-25.0]]
 
 
 def test_regression_is_the_squared_error_in_units_of_the_label() -> None:
@@ -350,7 +458,7 @@ def test_a_score_outside_the_range_is_refused(cell: str) -> None:
     [
         ({}, "needs the option 'range'"),
         ({"range": [5, 0]}, "first number must be the smaller"),
-        ({"range": [0, 5], "output": "tanh"}, "Input should be 'raw' or 'sigmoid'"),
+        ({"range": [0, 5], "output": "tanh"}, "Input should be 'raw', 'sigmoid', 'cosine'"),
         ({"range": [0]}, "range"),
     ],
 )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from polytask.errors import RecipeError
 from polytask.recipe.build import Parts
-from polytask.training.stages import Schedule, trained_parameters
+from polytask.training.checkpoint import load_tensors, save_tensors
+from polytask.training.stages import Schedule, reaches, trained_parameters
+from polytask.training.step import Step
 
 Tiny = Callable[..., dict[str, Any]]
 PartsOf = Callable[[Mapping[str, Any]], Parts]
@@ -122,6 +126,84 @@ def test_a_stage_trains_what_it_says(
     encoder = parts.model.encoders["shared"]
     wanted = {name for name, _ in encoder.named_parameters() if name.startswith(prefixes)} if prefixes else set()
     assert {name for name, _ in trained_parameters(parts.model, parts.stages[0], "shared")} == wanted
+
+
+@pytest.mark.parametrize(
+    ("read", "train", "prefixes"),
+    [
+        ({"similarity": [1]}, "all", ("embeddings.", "layers.0.")),
+        ({"similarity": [0]}, "all", ("embeddings.",)),
+        ({"similarity": [0, 2]}, "all", ("embeddings.", "layers.0.", "layers.1.")),
+        ({"similarity": "all"}, "all", ("embeddings.", "layers.0.", "layers.1.")),
+        ({"similarity": [1], "sentiment": "last"}, "all", ("embeddings.", "layers.0.", "layers.1.")),
+        ({"similarity": [1], "paraphrase": [0]}, "all", ("embeddings.", "layers.0.")),
+        ({"similarity": [1]}, {"last": 2}, ("layers.0.",)),
+        ({"similarity": [1]}, {"last": 1}, ()),
+    ],
+)
+def test_layers_that_no_pooling_of_the_stage_reads_are_not_trained(
+    tiny: Tiny, parts_of: PartsOf, read: Mapping[str, Any], train: object, prefixes: tuple[str, ...]
+) -> None:
+    recipe = tiny({"train": train, "tasks": list(read)})
+    for task, layers in read.items():
+        recipe["tasks"][task]["pooling"] = {"name": "mean", "layers": layers}
+    parts = parts_of(recipe)
+    encoder = parts.model.encoders["shared"]
+    wanted = {name for name, _ in encoder.named_parameters() if name.startswith(prefixes)} if prefixes else set()
+    assert {name for name, _ in trained_parameters(parts.model, parts.stages[0], "shared")} == wanted
+
+
+@pytest.mark.parametrize("train", ["all", {"last": 2}])
+def test_whatever_a_stage_trains_gets_a_gradient_and_all_else_stays_where_it_was(
+    tiny: Tiny, parts_of: PartsOf, step_of: Callable[..., Step], train: object
+) -> None:
+    recipe = tiny({"train": train, "tasks": ["similarity"], "schedule": {"name": "constant", "warmup": 0}}, drop=0.0)
+    recipe["tasks"]["similarity"]["pooling"] = {"name": "attention", "layers": [1]}
+    parts = parts_of(recipe)
+    before = {name: parameter.detach().clone() for name, parameter in parts.model.named_parameters()}
+    trained = {f"encoders.shared.{name}" for name, _ in trained_parameters(parts.model, parts.stages[0], "shared")}
+    own = {name for name in before if name.startswith("heads.similarity.")}
+    step = step_of(parts)
+    step(0)
+    moved = {name for name, parameter in step.weights().items() if not torch.equal(parameter, before[name])}
+    assert moved == trained | own
+    assert not any(name.startswith(("encoders.shared.layers.1.", "encoders.shared.pooler.")) for name in moved)
+
+
+def test_a_task_without_weights_of_its_own_trains_the_encoder_alone(
+    tiny: Tiny, parts_of: PartsOf, step_of: Callable[..., Step], tmp_path: Path
+) -> None:
+    recipe = tiny({"mixing": "joint", "aggregator": "pcgrad"}, drop=0.0)
+    recipe["tasks"]["similarity"] |= COSINE
+    parts = parts_of(recipe)
+    assert not list(parts.model.head("similarity").parameters())
+    assert reaches(parts.model, parts.stages[0], "similarity")
+    step = step_of(parts)
+    assert set(step(0).losses) == set(TASKS)
+    save_tensors(step.state_dict(), tmp_path / "state.safetensors")
+    again = step_of(parts_of(recipe))
+    again.load_state_dict(load_tensors(tmp_path / "state.safetensors"))
+    for name, tensor in step.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor)
+
+
+COSINE = {
+    "kind": {"name": "regression", "range": [0.0, 5.0], "output": "relu_cosine"},
+    "pair": {"name": "bi", "features": ["cosine"]},
+    "head": "cosine",
+}
+
+
+@pytest.mark.parametrize(("train", "layers"), [("heads", "last"), ({"last": 1}, [1])])
+def test_a_stage_that_would_teach_a_task_nothing_is_refused(
+    tiny: Tiny, parts_of: PartsOf, train: object, layers: object
+) -> None:
+    recipe = tiny({}, {"train": train})
+    recipe["tasks"]["similarity"] |= {**COSINE, "pooling": {"name": "mean", "layers": layers}}
+    with pytest.raises(RecipeError, match=r"stages\.1: task 'similarity' has no weights of its own"):
+        parts_of(recipe)
+    recipe["stages"][1]["tasks"] = ["sentiment", "paraphrase"]
+    parts_of(recipe)
 
 
 def test_more_layers_than_there_are_is_an_error(tiny: Tiny, parts_of: PartsOf) -> None:

@@ -21,12 +21,14 @@ class Encoder(nn.Module, ABC):
     ``embed`` and ``forward`` are apart because adversarial noise is added between them: on the word embeddings,
     before positions, token types and LayerNorm, so that zero noise is exactly the clean pass.
 
+    ``lowest_layer`` is the lowest of the hidden vectors that are ``width`` wide; 0 is the embeddings.
     ``positions`` is how many tokens a text may have. ``compute`` is the type of the activations; weights that
     ``shadowed`` names may be held in that type beside their fp32 masters, all others stay fp32.
     """
 
     width: int
     has_summary: bool
+    lowest_layer: int = 0
     positions: int = 512
     compute: torch.dtype = torch.float32
 

@@ -24,6 +24,7 @@ class BiLstm(Encoder):
     """
 
     has_summary = True
+    lowest_layer = 1
 
     def __init__(
         self, vocabulary: int, *, embedding: int = 300, hidden: int = 256, layers: int = 2, dropout: float = 0.5

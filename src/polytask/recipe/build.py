@@ -29,6 +29,7 @@ from polytask.training.stages import Stage
 from polytask.training.watch import Watcher
 
 from .encoders import check_encoder, find_tokenizer, new_encoder, rebuild_encoder
+from .fits import check_reach
 from .load import Loaded, load_recipe
 from .members import check_recipe, new_model, new_task
 from .stages import new_stage
@@ -95,6 +96,7 @@ def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left:
     _tell_truncated(tasks, train_rows, dev_rows, told)
     model = new_model(encoder, tasks, recipe).to(device)
     stages = [new_stage(number, recipe, train_rows, encoder) for number in range(len(recipe.stages))]
+    check_reach(model, stages)
     fingerprints = {name: table.fingerprints for name, table in tables.items()}
     return Parts(recipe, tokenizer, tasks, train_rows, dev_rows, model, stages, device, fingerprints)
 

@@ -11,19 +11,23 @@ from torch import nn
 
 from polytask.aggregators.base import Aggregator, aggregators
 from polytask.balance.base import LossBalance, balances
-from polytask.config import Member, Recipe, StageSettings, TaskSettings
+from polytask.config import Member, ProjectionSettings, Recipe, StageSettings, TaskSettings
 from polytask.data.mixing.base import Mixing, mixings
 from polytask.encoder.base import Encoder
 from polytask.errors import RecipeError, listed, nearest
 from polytask.heads.heads.base import heads
 from polytask.heads.pairs.base import Merge, pair_features
-from polytask.heads.pooling.base import poolings
+from polytask.heads.pooling.base import Pooling, poolings
+from polytask.heads.projection import Projection
+from polytask.heads.thresholds import Thresholds
 from polytask.model import Model, TaskHead
 from polytask.regularizers.base import regularizers
 from polytask.runtime.keys import reseed
 from polytask.tasks.kinds.base import Kind, kinds
 from polytask.tasks.task import Task
 from polytask.training.stages import Penalty
+
+from .fits import check_head, check_layers
 
 _PAIR_OPTIONS = {"cross": ("types",), "bi": ("features",)}
 _BI_FEATURES = ["u", "v", "abs_difference"]
@@ -57,8 +61,9 @@ def check_recipe(recipe: Recipe) -> None:
         problems.check(where, lambda task=task: _check_columns(task))  # type: ignore[misc]
         problems.check(f"{where}.kind", lambda task=task: new_kind(task, {}))  # type: ignore[misc]
         problems.check(f"{where}.pair", lambda task=task: pair_mode(task))  # type: ignore[misc]
-        problems.check(f"{where}.pooling", lambda t=task: poolings.check(t.pooling.name, t.pooling.options))  # type: ignore[misc]
+        problems.check(f"{where}.pooling", lambda task=task: new_pooling(task, 2))  # type: ignore[misc]
         problems.check(f"{where}.head", lambda task=task: _head_options(task))  # type: ignore[misc]
+        problems.check(f"{where}.head", lambda task=task: _check_fit(task))  # type: ignore[misc]
     for number, stage in enumerate(recipe.stages):
         where = f"stages.{number}"
         problems.check(f"{where}.tasks", lambda stage=stage: stage_tasks(recipe, stage))  # type: ignore[misc]
@@ -130,10 +135,24 @@ def new_model(encoder: Encoder, tasks: Mapping[str, Task], recipe: Recipe) -> Mo
     return Model({"shared": encoder}, made, dict.fromkeys(tasks, "shared"))
 
 
+def new_pooling(settings: TaskSettings, width: int) -> Pooling:
+    """Return a task's pooling."""
+    return poolings.create(settings.pooling.name, width, **settings.pooling.options)
+
+
+def new_projection(settings: ProjectionSettings, inputs: int) -> Projection:
+    """Return the projection of vectors of ``inputs`` numbers."""
+    options = settings.model_dump(exclude={"width"})
+    return Projection(inputs, settings.width or inputs, **options)
+
+
 def new_merge(features: Any, width: int) -> Merge:
     """Return the pair features that a recipe lists, each a name or { name = …, option = … }."""
     if not isinstance(features, list) or not features:
         raise RecipeError(f"'features' is {features!r}; it is a list of {listed(pair_features.names())}.")
+    for feature in features:
+        if not isinstance(feature, str) and not (isinstance(feature, dict) and isinstance(feature.get("name"), str)):
+            raise RecipeError(f"'features' has {feature!r}; a pair feature is a name, or {{ name = …, option = … }}.")
     members = [Member.model_validate({"name": f} if isinstance(f, str) else f) for f in features]
     return Merge([pair_features.create(member.name, width, **member.options) for member in members])
 
@@ -206,17 +225,32 @@ def _check_columns(settings: TaskSettings) -> None:
 
 
 def _head_options(settings: TaskSettings) -> nn.Module:
-    return heads.create(settings.head.name, 2, 2, **settings.head.options)
+    return heads.create(settings.head.name, 1, 1, **settings.head.options)
+
+
+def _check_fit(settings: TaskSettings) -> None:
+    try:
+        kind, head = new_kind(settings, {}), heads.member(settings.head.name)
+        mode, options = pair_mode(settings)
+    except RecipeError:
+        return  # told where it belongs
+    check_head(settings.head.name, head, kind, options.get("features", _BI_FEATURES) if mode == "bi" else None)
 
 
 def _new_head(task: Task, settings: TaskSettings, encoder: Encoder) -> TaskHead:
-    pooling = poolings.create(settings.pooling.name, encoder.width, **settings.pooling.options)
+    pooling = new_pooling(settings, encoder.width)
+    check_layers(task.name, pooling, encoder)
     if pooling.uses_summary and not encoder.has_summary:
         raise RecipeError(
             f"tasks.{task.name}.pooling: this checkpoint has no pooler, which '{settings.pooling.name}' reads; "
-            "use 'mean' or 'max'."
+            "use 'first', 'mean' or another."
         )
     _, options = pair_mode(settings)
-    merge = new_merge(options.get("features", _BI_FEATURES), pooling.width) if task.pair == "bi" else None
-    width = pooling.width if merge is None else merge.width
-    return TaskHead(pooling, heads.create(settings.head.name, width, task.kind.outputs, **settings.head.options), merge)
+    projection = None if settings.projection is None else new_projection(settings.projection, pooling.width)
+    width = pooling.width if projection is None else projection.width
+    merge = new_merge(options.get("features", _BI_FEATURES), width) if task.pair == "bi" else None
+    width = width if merge is None else merge.width
+    kind = task.kind
+    head = heads.create(settings.head.name, width, kind.head_outputs, **settings.head.options)
+    thresholds = Thresholds(kind.outputs) if kind.head_outputs < kind.outputs else None
+    return TaskHead(pooling, head, merge, projection=projection, thresholds=thresholds)

@@ -199,7 +199,7 @@ def _slices(
     slots: Sequence[Slot], rule_of: Callable[[str, nn.Parameter], Rule], end: int
 ) -> list[tuple[int, int, Rule]]:
     slices: list[tuple[int, int, Rule]] = []
-    for slot, after in zip(slots, [*[slot.start for slot in slots[1:]], end], strict=True):
+    for slot, after in zip(slots, [*[slot.start for slot in slots], end][1:], strict=True):
         rule = rule_of(slot.name, slot.parameter)
         if slices and slices[-1][2] == rule:
             slices[-1] = (slices[-1][0], after, rule)

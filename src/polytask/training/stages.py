@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,7 @@ from torch import nn
 from polytask.aggregators.base import Aggregator
 from polytask.balance.base import LossBalance
 from polytask.encoder.base import Encoder
+from polytask.heads.pooling.base import Pooling
 from polytask.model import Model
 from polytask.regularizers.base import Regularizer
 
@@ -90,18 +91,36 @@ class Stage:
 def trained_parameters(model: Model, stage: Stage, encoder_name: str) -> list[tuple[str, nn.Parameter]]:
     """Return the parameters of an encoder that a stage trains.
 
-    A pooler that no task of the stage reads is left out: without a gradient, weight decay alone would move it.
+    A pooler, or layers at the top, that no task of the stage reads are left out: without a gradient, weight decay alone
+    would move them.
     """
     users = [task for task in stage.tasks if model.encoder_of[task] == encoder_name]
     encoder = model.encoders[encoder_name]
     assert isinstance(encoder, Encoder)
     if stage.train == "heads" or not users:
         return []
-    read = any(model.head(task).pooling.uses_summary for task in users)
-    unread = set() if read else set(encoder.summary_parameters())
+    poolings = [model.head(task).pooling for task in users]
+    unread = set() if any(pooling.uses_summary for pooling in poolings) else set(encoder.summary_parameters())
     lowest = 0 if stage.train == "all" else encoder.depth - stage.train + 1
+    highest = _highest(encoder, poolings)
     return [
         (name, parameter)
         for name, parameter in encoder.named_parameters()
-        if parameter not in unread and encoder.layer_of(name) >= lowest
+        if parameter not in unread and lowest <= encoder.layer_of(name) <= highest
     ]
+
+
+def reaches(model: Model, stage: Stage, task: str) -> bool:
+    """Say whether a task's loss reaches anything that a stage trains."""
+    head, encoder = model.head(task), model.encoder(task)
+    if any(True for _ in head.parameters()):
+        return True
+    highest = _highest(encoder, [head.pooling])
+    trained = trained_parameters(model, stage, model.encoder_of[task])
+    return any(encoder.layer_of(name) <= highest for name, _ in trained)
+
+
+def _highest(encoder: Encoder, poolings: Sequence[Pooling]) -> int:
+    # What stands above all layers (a last norm, the pooler) works on the last one.
+    read = max(max(pooling.reads(encoder.depth)) for pooling in poolings)
+    return encoder.depth + 1 if read == encoder.depth else read

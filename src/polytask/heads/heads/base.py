@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -10,7 +11,14 @@ from polytask.registry import Registry
 
 
 class Head(nn.Module, ABC):
-    """Turns vectors ``(N, width)`` into logits ``(N, outputs)``, in fp32."""
+    """Turns vectors ``(N, width)`` into logits ``(N, outputs)``, in fp32.
+
+    ``gives`` says what the numbers are, and a kind of task says what it ``takes``. ``features`` names the pair features
+    that a head must be given, when it cannot read just any vector.
+    """
+
+    gives: ClassVar[Literal["logits", "cosine"]] = "logits"
+    features: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()

@@ -35,3 +35,35 @@ class Product(PairFeature):
 
     def forward(self, u_ND: Tensor, v_ND: Tensor) -> Tensor:
         return u_ND * v_ND
+
+
+@pair_features.register("sum")
+class Sum(PairFeature):
+    """u + v (seed 000, Ma et al., §3.2)."""
+
+    def forward(self, u_ND: Tensor, v_ND: Tensor) -> Tensor:
+        return u_ND + v_ND
+
+
+@pair_features.register("difference")
+class Difference(PairFeature):
+    """u − v (seeds 000, §3.2, and 002, Kumar, §4)."""
+
+    def forward(self, u_ND: Tensor, v_ND: Tensor) -> Tensor:
+        return u_ND - v_ND
+
+
+@pair_features.register("squared_sum")
+class SquaredSum(PairFeature):
+    """(u + v)², element by element (seed 001, Irgau & Lalgudi, §4)."""
+
+    def forward(self, u_ND: Tensor, v_ND: Tensor) -> Tensor:
+        return (u_ND + v_ND) ** 2
+
+
+@pair_features.register("squared_difference")
+class SquaredDifference(PairFeature):
+    """(u − v)², element by element (seed 001, Irgau & Lalgudi, §4)."""
+
+    def forward(self, u_ND: Tensor, v_ND: Tensor) -> Tensor:
+        return (u_ND - v_ND) ** 2

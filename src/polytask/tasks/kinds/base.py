@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -49,6 +49,16 @@ class Kind(ABC):
     @abstractmethod
     def outputs(self) -> int:
         """Number of logits C."""
+
+    @property
+    def head_outputs(self) -> int:
+        """Numbers that the head gives: C, or 1 where the logits are one score at C thresholds."""
+        return self.outputs
+
+    @property
+    def takes(self) -> Literal["logits", "cosine"]:
+        """What the numbers are that the head gives."""
+        return "logits"
 
     @abstractmethod
     def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,16 +19,20 @@ _NEGATIVE = ("0", "no", "false", "negative", "not_duplicate")
 
 @kinds.register("binary")
 class Binary(Kind):
-    """One of two classes by one logit: binary cross-entropy; the second label is the positive one."""
+    """One of two classes by one logit z or two: cross-entropy; the second label is the positive one.
 
-    def __init__(self, labels: Mapping[str, str]) -> None:
+    Two logits (seed 001, §4) mean what one does, z = z₁ − z₀; what differs is how a head is drawn and decayed.
+    """
+
+    def __init__(self, labels: Mapping[str, str], *, logits: Literal[1, 2] = 1) -> None:
         super().__init__(labels)
+        self.logits = logits
         if len(labels) > 2:
             raise ValueError(f"there are {len(labels)} labels, {listed([*labels][:12])}; a binary task has two")
 
     @property
     def outputs(self) -> int:
-        return 1
+        return self.logits
 
     def infer(self, texts: Iterable[str]) -> list[str]:
         labels = super().infer(texts)
@@ -36,10 +41,12 @@ class Binary(Kind):
         return sorted(labels, key=lambda label: canonical(label).lower() not in _NEGATIVE)
 
     def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logits_NC[:, 0], labels_N.to(logits_NC.dtype), reduction="none")
+        return F.binary_cross_entropy_with_logits(
+            _margin(logits_NC)[:, 0], labels_N.to(logits_NC.dtype), reduction="none"
+        )
 
     def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
-        return bernoulli_kl(a_NC, b_NC)
+        return bernoulli_kl(_margin(a_NC), _margin(b_NC))
 
     def decode(self, logits_NC: Tensor) -> Decoded:
         probabilities_NC = _both(logits_NC)
@@ -54,9 +61,15 @@ class Binary(Kind):
         }
 
 
+def _margin(logits_NC: Tensor) -> Tensor:
+    """Return the one logit that says the same, ``(N, 1)``."""
+    return logits_NC if logits_NC.shape[1] == 1 else logits_NC[:, 1:] - logits_NC[:, :1]
+
+
 def _both(logits_NC: Tensor) -> NDArray[np.float64]:
-    return to_numpy(torch.cat([(-logits_NC).sigmoid(), logits_NC.sigmoid()], dim=1))
+    margin_N1 = _margin(logits_NC)
+    return to_numpy(torch.cat([(-margin_N1).sigmoid(), margin_N1.sigmoid()], dim=1))
 
 
 def _codes(logits_NC: Tensor) -> NDArray[np.int64]:
-    return (to_numpy(logits_NC)[:, 0] > 0).astype(np.int64)
+    return (to_numpy(_margin(logits_NC))[:, 0] > 0).astype(np.int64)

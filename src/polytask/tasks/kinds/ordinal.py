@@ -1,52 +1,94 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from polytask import metrics
 
 from .base import Decoded, Kind, bernoulli_kl, kinds, to_numpy
 
+Method = Literal["corn", "coral"]
+
 
 @kinds.register("ordinal")
 class Ordinal(Kind):
-    """One of C ordered classes by C − 1 conditional logits, P(y > k | y ≥ k) (CORN; Shi, Cao & Raschka 2021, eq. 4–6)."""
+    """One of C ordered classes by C − 1 logits, one for each threshold: CORN or CORAL.
+
+    "corn": P(y > k | y ≥ k), free of each other (Shi, Cao & Raschka 2021, eq. 4–6). "coral": P(y > k), one score at
+    learned thresholds (Cao, Mirjalili & Raschka 2020, eq. 2 and 4). ``predict`` names the likeliest class, or the
+    median one, which both papers take: it has as many thresholds below it as are passed with more than even odds.
+    """
 
     first_metric = "accuracy"
+
+    def __init__(
+        self,
+        labels: Mapping[str, str],
+        *,
+        method: Method = "corn",
+        predict: Literal["likeliest", "median"] = "likeliest",
+    ) -> None:
+        super().__init__(labels)
+        self.method: Method = method
+        self.predict = predict
 
     @property
     def outputs(self) -> int:
         return len(self.spellings) - 1
 
+    @property
+    def head_outputs(self) -> int:
+        return 1 if self.method == "coral" else self.outputs
+
     def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
         threshold_C = torch.arange(self.outputs, device=logits_NC.device)
-        asked_NC = labels_N[:, None] >= threshold_C
         above_NC = (labels_N[:, None] > threshold_C).to(logits_NC.dtype)
         each_NC = F.binary_cross_entropy_with_logits(logits_NC, above_NC, reduction="none")
-        return (each_NC * asked_NC).sum(1)
+        asked_NC = labels_N[:, None] >= threshold_C
+        return each_NC.sum(1) if self.method == "coral" else (each_NC * asked_NC).sum(1)
 
     def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
         return bernoulli_kl(a_NC, b_NC)
 
     def decode(self, logits_NC: Tensor) -> Decoded:
-        probabilities_NC = to_numpy(class_probabilities(logits_NC))
-        return Decoded([self.names[code] for code in probabilities_NC.argmax(1)], probabilities_NC)
+        codes = self._predicted(logits_NC)
+        return Decoded([self.names[code] for code in codes], to_numpy(self.class_probabilities(logits_NC)))
 
     def score(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
-        probabilities_NC, true_N = to_numpy(class_probabilities(logits_NC)), labels_N.cpu().numpy()
-        predicted_N = probabilities_NC.argmax(1)
+        true_N, predicted_N = labels_N.cpu().numpy(), self._predicted(logits_NC)
         return {
             "accuracy": metrics.accuracy(predicted_N, true_N),
             "macro_f1": metrics.macro_f1(predicted_N, true_N),
             "quadratic_kappa": metrics.quadratic_kappa(predicted_N, true_N, len(self.spellings)),
             "mae": metrics.mae(predicted_N, true_N),
-            "calibration_error": metrics.calibration_error(probabilities_NC, true_N),
+            "calibration_error": metrics.calibration_error(to_numpy(self.class_probabilities(logits_NC)), true_N),
         }
 
+    def class_probabilities(self, logits_NC: Tensor) -> Tensor:
+        """Return ``(N, C + 1)`` class probabilities, P(y > k − 1) − P(y > k)."""
+        above_NC = self._above(logits_NC)
+        certain_N1 = torch.ones_like(above_NC[:, :1])
+        return torch.cat([certain_N1, above_NC], 1) - torch.cat([above_NC, torch.zeros_like(certain_N1)], 1)
 
-def class_probabilities(logits_NC: Tensor) -> Tensor:
-    """Return ``(N, C + 1)`` class probabilities: P(y > k) is the product of the conditional ones up to k."""
-    above_NC = logits_NC.to(torch.float64).sigmoid().cumprod(1)
-    certain_N1 = torch.ones_like(above_NC[:, :1])
-    return torch.cat([certain_N1, above_NC], 1) - torch.cat([above_NC, torch.zeros_like(certain_N1)], 1)
+    def _above(self, logits_NC: Tensor) -> Tensor:
+        return ABOVE[self.method](logits_NC.to(torch.float64).sigmoid())
+
+    def _predicted(self, logits_NC: Tensor) -> NDArray[np.int64]:
+        if self.predict == "median":
+            return np.asarray((to_numpy(self._above(logits_NC)) > 0.5).sum(1))
+        return np.asarray(to_numpy(self.class_probabilities(logits_NC)).argmax(1))
+
+
+# CORAL's thresholds stand in order at the optimum (its Theorem 1), not on the way there: a probability that would rise
+# is held down, so that no class has less than none.
+ABOVE: dict[Method, Callable[[Tensor], Tensor]] = {
+    "corn": lambda conditional_NC: conditional_NC.cumprod(1),
+    "coral": lambda each_NC: each_NC.cummin(1).values,
+}
+"""P(y > k) of every threshold, falling with k."""

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -11,18 +11,33 @@ from polytask import metrics
 
 from .base import Decoded, Kind, kinds, to_numpy
 
+Output = Literal["raw", "sigmoid", "cosine", "shifted_cosine", "relu_cosine"]
+PLAIN: tuple[Output, ...] = ("raw", "sigmoid")
+OF_COSINE: tuple[Output, ...] = ("cosine", "shifted_cosine", "relu_cosine")
+
+SHARES: dict[Output, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "cosine": lambda cosine_N: cosine_N,
+    "shifted_cosine": lambda cosine_N: (cosine_N + 1) / 2,
+    "relu_cosine": torch.relu,
+}
+"""Where in the range a score lies, as a share of it: 0 is its low end and 1 its high one."""
+
 
 @kinds.register("regression")
 class Regression(Kind):
-    """A score in a range: squared error. ``output`` is "raw" or "sigmoid" over the range; predictions are clipped to it."""
+    """A score in a range: squared error. ``output`` says how a head's number becomes it; predictions are clipped.
+
+    "raw": the number itself (seeds 002, 004). "sigmoid": over the range (seed 000). Of the head "cosine", over the
+    range [0, 5]: "cosine", 5·cos (seed 001, §4); "shifted_cosine", (cos + 1)·2.5 (seed 002, §4); "relu_cosine",
+    5·ReLU(cos) (seed 003, §4), which has no gradient where the cosine is negative.
+    """
 
     has_labels = False
     first_metric = "pearson"
     dtype = torch.float32
 
-    def __init__(
-        self, labels: Mapping[str, str], *, range: tuple[float, float], output: Literal["raw", "sigmoid"] = "raw"
-    ) -> None:
+    def __init__(self, labels: Mapping[str, str], *, range: tuple[float, float], output: Output = "raw") -> None:
         super().__init__({})
         if labels:
             raise ValueError("a regression task has a range, not labels")
@@ -34,6 +49,10 @@ class Regression(Kind):
     @property
     def outputs(self) -> int:
         return 1
+
+    @property
+    def takes(self) -> Literal["logits", "cosine"]:
+        return "cosine" if self.output in OF_COSINE else "logits"
 
     def encode(self, text: str) -> float:
         try:
@@ -47,7 +66,7 @@ class Regression(Kind):
     def scores(self, logits_NC: Tensor) -> Tensor:
         """Return scores ``(N,)`` in units of the label, not yet clipped."""
         raw_N = logits_NC[:, 0]
-        return raw_N if self.output == "raw" else self.low + (self.high - self.low) * raw_N.sigmoid()
+        return raw_N if self.output == "raw" else self.low + (self.high - self.low) * SHARES[self.output](raw_N)
 
     def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
         return (self.scores(logits_NC) - labels_N) ** 2
