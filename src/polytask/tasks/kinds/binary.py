@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from polytask import metrics
 from polytask.errors import listed
+from polytask.tasks.losses import ClassWeights, Emphasis
 
 from .base import Decoded, Kind, bernoulli_kl, canonical, kinds, to_numpy
 
@@ -18,10 +20,21 @@ _NEGATIVE = ("0", "no", "false", "negative", "not_duplicate")
 
 @kinds.register("binary")
 class Binary(Kind):
-    """One of two classes by one logit: binary cross-entropy; the second label is the positive one."""
+    """One of two classes by one logit: binary cross-entropy; the second label is the positive one.
 
-    def __init__(self, labels: Mapping[str, str]) -> None:
+    ``class_weights``, ``smoothing`` and ``focal`` do what they do for a classification in two classes.
+    """
+
+    def __init__(
+        self,
+        labels: Mapping[str, str],
+        *,
+        class_weights: ClassWeights | None = None,
+        smoothing: float = 0.0,
+        focal: float = 0.0,
+    ) -> None:
         super().__init__(labels)
+        self.emphasis = Emphasis(self.spellings, class_weights, smoothing, focal)
         if len(labels) > 2:
             raise ValueError(f"there are {len(labels)} labels, {listed([*labels][:12])}; a binary task has two")
 
@@ -36,7 +49,12 @@ class Binary(Kind):
         return sorted(labels, key=lambda label: canonical(label).lower() not in _NEGATIVE)
 
     def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logits_NC[:, 0], labels_N.to(logits_NC.dtype), reduction="none")
+        if self.emphasis.plain:
+            return F.binary_cross_entropy_with_logits(logits_NC[:, 0], labels_N.to(logits_NC.dtype), reduction="none")
+        return self.emphasis.loss(F.logsigmoid(torch.cat([-logits_NC, logits_NC], 1)), labels_N)
+
+    def settle(self, codes: Sequence[int]) -> dict[str, Any]:
+        return self.emphasis.settle(codes)
 
     def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
         return bernoulli_kl(a_NC, b_NC)

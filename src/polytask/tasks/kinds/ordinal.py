@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from polytask import metrics
+from polytask.tasks.losses import ClassWeights, Emphasis
 
 from .base import Decoded, Kind, bernoulli_kl, kinds, to_numpy
 
@@ -15,6 +19,10 @@ class Ordinal(Kind):
 
     first_metric = "accuracy"
 
+    def __init__(self, labels: Mapping[str, str], *, class_weights: ClassWeights | None = None) -> None:
+        super().__init__(labels)
+        self.emphasis = Emphasis(self.spellings, class_weights)
+
     @property
     def outputs(self) -> int:
         return len(self.spellings) - 1
@@ -24,7 +32,10 @@ class Ordinal(Kind):
         asked_NC = labels_N[:, None] >= threshold_C
         above_NC = (labels_N[:, None] > threshold_C).to(logits_NC.dtype)
         each_NC = F.binary_cross_entropy_with_logits(logits_NC, above_NC, reduction="none")
-        return (each_NC * asked_NC).sum(1)
+        return self.emphasis.weigh((each_NC * asked_NC).sum(1), labels_N)
+
+    def settle(self, codes: Sequence[int]) -> dict[str, Any]:
+        return self.emphasis.settle(codes)
 
     def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
         return bernoulli_kl(a_NC, b_NC)
