@@ -73,7 +73,7 @@ def recipe(encoder: str, rows: int, tokens: int, stage: Mapping[str, Any]) -> di
         "score": {"kind": regression, "text": ["a", "b"], "label": "label", "train": scored},
     }
     plain = {"steps": 1000, "batch_size": rows, "mixing": "joint", "learning_rate": 1e-6, "schedule": "constant"}
-    return {"encoder": {"checkpoint": encoder}, "tasks": tasks, "stages": [plain | stage]}
+    return {"encoder": {"checkpoint": encoder}, "tasks": tasks, "stages": [{**plain, **stage}]}
 
 
 def _text(row: int, words: int) -> str:

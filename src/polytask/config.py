@@ -83,6 +83,30 @@ class ProjectionSettings(Settings):
     """Dropout before each layer."""
 
 
+class ResampleSettings(Settings):
+    """Evens out how often the classes of a task (or the bins of its range) come up in a pass of training."""
+
+    name: Literal["over", "under"]
+    """"over" brings rare classes up to the commonest, "under" cuts all down to the rarest; drawn anew each pass."""
+    bins: PositiveInt | None = None
+    """Bins of equal width that the range of a regression task is cut into (10)."""
+
+
+class PhraseSettings(Settings):
+    """Labelled phrases of parse trees, as extra rows to learn from."""
+
+    trees: str
+    """A file with a tree on each line, ``(3 (2 It) (4 works))``, as the Stanford Sentiment Treebank comes."""
+    min_words: PositiveInt = 1
+    """Words of a phrase at least."""
+    apart_from: list[str] = []
+    """Further tables or files of trees whose sentences, and every run of words in them, stay out; dev's always do."""
+
+
+def _trees(value: Any) -> Any:
+    return {"trees": value} if isinstance(value, str) else value
+
+
 class TaskSettings(Settings):
     """One task: a table or two, what its columns mean, and how its labels are predicted."""
 
@@ -104,6 +128,12 @@ class TaskSettings(Settings):
     """The labels in their order, or a table from labels to the names that predictions show; else those of train."""
     sample: PositiveInt | None = None
     """Rows a pass, drawn anew each pass; all of them by default."""
+    resample: Annotated[ResampleSettings | None, BeforeValidator(_named)] = None
+    """Evens out the classes, or the bins of a range, of each pass: "over", "under" or { name = "over", bins = 10 }."""
+    phrases: Annotated[PhraseSettings | None, BeforeValidator(_trees)] = None
+    """Extra rows to learn from: the phrases of labelled parse trees, those of dev's sentences left out."""
+    augment: Choice | None = None
+    """Extra rows to learn from: changed copies of train's own, see `polytask list augmentations`."""
     max_rows: PositiveInt | None = None
     """Use only this many rows of train, drawn once with the recipe's seed."""
     dev_rows: PositiveInt | None = None
@@ -346,6 +376,8 @@ def _fields_at(location: Sequence[str | int]) -> list[str]:
         "early_stopping": EarlyStopping,
         "train": Last,
         "projection": ProjectionSettings,
+        "resample": ResampleSettings,
+        "phrases": PhraseSettings,
     }
     names = [str(part) for part in location]
     inner = names[2:]  # a task may be called "train", too

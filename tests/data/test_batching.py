@@ -56,6 +56,17 @@ def test_a_token_budget_is_obeyed_and_used(lengths: NDArray[np.int64], budget: i
     assert np.concatenate(batches).tolist() == order.tolist()
 
 
+@given(lengths_of_rows, st.integers(1, 12), st.integers(0, 2))
+def test_a_number_of_batches_is_kept_and_they_are_of_one_size(
+    lengths: NDArray[np.int64], batches: int, number: int
+) -> None:
+    found = TaskStream(lengths, Cut(1, batches=batches), KEY).batches(number)
+    sizes = [len(batch) for batch in found]
+    assert len(sizes) == min(batches, len(lengths))
+    assert max(sizes) - min(sizes) <= 1
+    assert sorted(np.concatenate(found).tolist()) == list(range(len(lengths)))
+
+
 @pytest.mark.parametrize("how", [Cut(32), Cut(32, 800)])
 def test_there_is_hardly_any_padding_on_realistic_lengths(how: Cut) -> None:
     lengths = realistic()
@@ -69,9 +80,10 @@ def test_the_padding_share_by_hand() -> None:
     assert padding_share([np.array([2, 3])], lengths) == 0.0
 
 
-def test_each_pass_is_cut_and_ordered_anew() -> None:
+@pytest.mark.parametrize("how", [Cut(32), Cut(8, batches=100)])
+def test_each_pass_is_cut_and_ordered_anew(how: Cut) -> None:
     lengths = realistic(3200)
-    stream = TaskStream(lengths, Cut(32), KEY)
+    stream = TaskStream(lengths, how, KEY)
     first, second = ([frozenset(batch.tolist()) for batch in stream.batches(number)] for number in (0, 1))
     # Among the longest rows there is little choice of neighbours: a few batches there come again.
     assert len(set(first) & set(second)) < 0.1 * len(first)

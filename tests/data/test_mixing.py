@@ -119,9 +119,14 @@ def test_round_robin_takes_turns_until_the_longest_or_shortest_ends(until: str, 
     assert draw("round_robin", until=until)[:, 0].tolist() == [0, 1, 2] * rounds
 
 
-@pytest.mark.parametrize(("until", "steps"), [("longest", 40), ("shortest", 5)])
+@pytest.mark.parametrize(("until", "steps"), [("longest", 40), ("shortest", 5), ("stretched", 5)])
 def test_joint_steps_until_the_longest_or_shortest_ends(until: str, steps: int) -> None:
     assert draw("joint", until=until).tolist() == [[0, 1, 2]] * steps
+
+
+def test_only_stretched_batches_grow() -> None:
+    assert mixings.create("joint", until="stretched").stretches
+    assert not any(mixings.create(name).stretches for name in mixings.names())
 
 
 def test_sequential_goes_through_the_tasks_in_each_epoch_or_over_the_stage() -> None:

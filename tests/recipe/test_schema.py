@@ -112,12 +112,25 @@ def test_a_recipe_with_everything_fits(tiny: Tiny) -> None:
     recipe["tasks"]["paraphrase"] |= {"kind": {"name": "binary", "logits": 2}, "projection": {"layers": 2, "width": 9}}
     recipe["tasks"]["sentiment"]["pooling"] = {"name": "mean", "layers": [1, 2]}
     recipe["tasks"]["sentiment"] |= {"dev": 0.1, "labels": {"0": "bad"}, "head": {"name": "mlp", "layers": 2}}
+    recipe["tasks"]["sentiment"] |= {
+        "resample": "over",
+        "phrases": "trees.txt",
+        "augment": {"name": "eda", "swap": 0.2},
+    }
+    recipe["tasks"]["sentiment"]["kind"] = {"name": "classification", "class_weights": {"0": 2.0}, "smoothing": 0.1}
+    recipe["tasks"]["similarity"]["resample"] = {"name": "under", "bins": 5}
+    recipe["tasks"]["paraphrase"]["kind"] = {"name": "binary", "class_weights": "balanced", "focal": 2}
     assert accepts(SCHEMA, recipe)
 
 
 @pytest.mark.parametrize(
     ("place", "key", "value"),
     [
+        (("tasks", "sentiment"), "resample", "oer"),
+        (("tasks", "sentiment"), "resample", {"name": "over", "bin": 3}),
+        (("tasks", "sentiment"), "phrases", {"trees": "t.txt", "min_word": 2}),
+        (("tasks", "sentiment"), "augment", {"name": "eda", "swop": 0.1}),
+        (("tasks", "sentiment"), "kind", {"name": "classification", "class_weights": "balancd"}),
         ((), "sed", 3),
         ((), "seed", -1),
         ((), "precision", "float16"),

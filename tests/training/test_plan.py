@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,10 +22,10 @@ def streams(seed: int = 0) -> dict[str, TaskStream]:
     return {name: TaskStream(lengths, Cut(3), (seed, "data", 0, name)) for name, lengths in LENGTHS.items()}
 
 
-def plan(mixing: str, steps: int = 30, micro_batch: int | None = None, seed: int = 0) -> Plan:
+def plan(mixing: str, steps: int = 30, micro_batch: int | None = None, seed: int = 0, **options: Any) -> Plan:
     made = streams(seed)
     batches_T = [stream.per_pass for stream in made.values()]
-    sequence_SK = mixings.create(mixing).draw(batches_T, steps, np.random.default_rng(seed))
+    sequence_SK = mixings.create(mixing, **options).draw(batches_T, steps, np.random.default_rng(seed))
     return Plan(made, sequence_SK, micro_batch)
 
 
@@ -104,3 +106,31 @@ def test_rows_of_equal_length_meet_in_other_batches_each_pass() -> None:
     made = TaskStream(np.full(12, 5), Cut(3), (0, "data", 0, "even"))
     passes = {frozenset(tuple(sorted(rows.tolist())) for rows in made.batches(number)) for number in range(6)}
     assert len(passes) == 6
+
+
+@pytest.mark.parametrize("mixing", ["round_robin", "joint"])
+def test_a_task_that_is_left_off_at_the_shortest_goes_on_where_it_stood(mixing: str) -> None:
+    policy = mixings.create(mixing, until="shortest")
+    batches_T = [stream.per_pass for stream in streams().values()]
+    epochs = -(-batches_T[0] // batches_T[1])
+    made = plan(mixing, epochs * policy.epoch_steps(batches_T), until="shortest")
+    shown = [micro.rows for step in range(made.steps) for micro in made(step) if micro.task == "long"]
+    assert sorted(np.concatenate(shown[: batches_T[0]]).tolist()) == list(range(13))
+    assert made.passes["long"] == epochs * batches_T[1] / batches_T[0] > 1
+
+
+@pytest.mark.parametrize("name", ["round_robin", "joint", "proportional", "sequential"])
+def test_an_epoch_shows_every_row_of_every_task(name: str) -> None:
+    steps = mixings.create(name).epoch_steps([stream.per_pass for stream in streams().values()])
+    made = plan(name, steps)
+    for task, lengths in LENGTHS.items():
+        rows = [micro.rows for step in range(steps) for micro in made(step) if micro.task == task]
+        assert set(np.concatenate(rows).tolist()) == set(range(len(lengths)))
+        assert made.passes[task] >= 1
+
+
+def test_one_task_to_its_end_before_the_next_and_task_after_task_in_each_epoch() -> None:
+    order = [micro.task for step in range(14) for micro in plan("sequential", 14, per="stage")(step)]
+    assert order == ["long"] * 10 + ["short"] * 4
+    order = [micro.task for step in range(14) for micro in plan("sequential", 14)(step)]
+    assert order == (["long"] * 5 + ["short"] * 2) * 2

@@ -6,7 +6,7 @@ batch of a task is the same however often, and from wherever, it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,14 +19,17 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Cut:
-    """How rows become batches: ``rows`` a batch, or as many as fit ``tokens``."""
+    """How rows become batches: ``rows`` a batch, as many as fit ``tokens``, or ``batches`` of equal size (± a row)."""
 
     rows: int
     tokens: int | None = None
+    batches: int | None = None
 
 
 def cut(rows: Rows, lengths: NDArray[np.int64], how: Cut) -> list[Rows]:
     """Cut rows, already sorted by length, into batches; a row longer than the token budget gets a batch of its own."""
+    if how.batches is not None:
+        return [part for part in np.array_split(rows, how.batches) if len(part)]
     if how.tokens is None:
         return [rows[start : start + how.rows] for start in range(0, len(rows), how.rows)]
     batches, start, total = [], 0, 0
@@ -49,13 +52,15 @@ def padding_share(batches: Sequence[Rows], lengths: NDArray[np.int64]) -> float:
 class TaskStream:
     """The endless sequence of a task's batches.
 
-    ``sample`` rows, drawn anew each pass, make up a pass; all rows when it is None.
+    ``sample`` rows, drawn anew each pass, make up a pass; all rows when it is None. ``draw``, when given, draws the
+    rows of a pass from its generator instead.
     """
 
     lengths: NDArray[np.int64]
     how: Cut
     key: tuple[int | str, ...]
     sample: int | None = None
+    draw: Callable[[np.random.Generator], Rows] | None = None
     _passes: dict[int, list[Rows]] = field(default_factory=dict, repr=False)
     _ends: list[int] = field(default_factory=list, repr=False)
 
@@ -82,7 +87,7 @@ class TaskStream:
 
     def _cut_pass(self, number: int) -> list[Rows]:
         generator = numpy_generator(*self.key, "pass", number)
-        rows = generator.permutation(len(self.lengths))[: self.sample]
+        rows = self.draw(generator) if self.draw else generator.permutation(len(self.lengths))[: self.sample]
         # A stable sort keeps rows of equal length in their random order: batches differ from pass to pass.
         batches = cut(rows[np.argsort(self.lengths[rows], kind="stable")], self.lengths, self.how)
         return [batches[place] for place in generator.permutation(len(batches))]

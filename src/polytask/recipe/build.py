@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from polytask.config import Recipe, TaskSettings, to_toml
+from polytask.config import Member, Recipe, TaskSettings, to_toml
 from polytask.data.rows import TaskRows
 from polytask.data.tokens import Tokenizer
 from polytask.encoder.base import Encoder
@@ -29,9 +29,10 @@ from polytask.training.stages import Stage
 from polytask.training.watch import Watcher
 
 from .encoders import check_encoder, find_tokenizer, new_encoder, rebuild_encoder
+from .extra import add_rows, check_extra, resolved_extra
 from .fits import check_reach
 from .load import Loaded, load_recipe
-from .members import check_recipe, new_model, new_task
+from .members import Problems, check_recipe, new_kind, new_model, new_task
 from .stages import new_stage
 from .tables import Tables, all_texts, read_tables, task_rows
 
@@ -49,6 +50,7 @@ class Parts:
     stages: list[Stage]
     device: torch.device
     fingerprints: dict[str, dict[str, str]]
+    extra_rows: dict[str, dict[str, int]]
 
     def trainer(self, folder: RunFolder, watcher: Watcher, processes: Processes) -> Trainer:
         """Return what runs the stages into a run folder."""
@@ -73,6 +75,10 @@ def check(recipe: Recipe) -> None:
     """Raise RecipeError for whatever is wrong with a recipe that can be told without reading a table."""
     check_encoder(recipe.encoder)
     check_recipe(recipe)
+    problems = Problems()
+    for name, task in recipe.tasks.items():
+        problems.check(f"tasks.{name}", lambda task=task: check_extra(task))  # type: ignore[misc]
+    problems.settle()
 
 
 def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left: RunFolder | None = None) -> Parts:
@@ -83,7 +89,7 @@ def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left:
     """
     check(loaded.recipe)
     device = pick_device(loaded.recipe.device)
-    tables = read_tables(loaded.recipe, loaded.base, told)
+    tables = add_rows(read_tables(loaded.recipe, loaded.base, told), loaded.recipe, loaded.base, told)
     recipe = _resolved(loaded, tables, device)
     if left is not None:
         tokenizer, encoder = open_tokenizer(left), open_encoder(left)
@@ -97,8 +103,10 @@ def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left:
     model = new_model(encoder, tasks, recipe).to(device)
     stages = [new_stage(number, recipe, train_rows, encoder) for number in range(len(recipe.stages))]
     check_reach(model, stages)
+    _tell_unseen(stages, told)
     fingerprints = {name: table.fingerprints for name, table in tables.items()}
-    return Parts(recipe, tokenizer, tasks, train_rows, dev_rows, model, stages, device, fingerprints)
+    extra_rows = {name: dict(table.extra) for name, table in tables.items() if table.extra}
+    return Parts(recipe, tokenizer, tasks, train_rows, dev_rows, model, stages, device, fingerprints, extra_rows)
 
 
 def new_tasks(recipe: Recipe, encoder: Encoder) -> dict[str, Task]:
@@ -122,6 +130,7 @@ def write_run(parts: Parts, folder: RunFolder, processes: Processes) -> None:
     start = checkpoint_name(0, 0)
     save_tensors(dict(parts.model.named_parameters()), folder.weights(start))
     notes = {"surroundings": surroundings(parts.device, processes.size), "fingerprints": parts.fingerprints}
+    notes |= {"extra_rows": parts.extra_rows} if parts.extra_rows else {}
     recipe = to_toml(_with_own_tables_relative(parts.recipe, folder), notes)
     written = (folder.tokenizer, folder.encoder, folder.weights(start))
     hashes = {folder.name_of(path): digest(path) for path in written}
@@ -200,6 +209,8 @@ def _resolved_task(settings: TaskSettings, tables: Tables, folder: Path) -> Task
         value = getattr(settings, split)
         if isinstance(value, str) and not value.startswith("hub:"):
             changes[split] = str((folder / Path(value).expanduser()).resolve())
+    changes |= resolved_extra(settings, folder)
+    changes["kind"] = _settled_kind(settings, tables)
     return settings.model_copy(update=changes)
 
 
@@ -212,6 +223,27 @@ def _with_own_tables_relative(recipe: Recipe, folder: RunFolder) -> Recipe:
         inside = {s: t for s, t in tables.items() if isinstance(t, str) and Path(t).is_relative_to(own)}
         tasks[name] = settings.model_copy(update={s: str(Path(t).relative_to(own)) for s, t in inside.items()})
     return recipe.model_copy(update={"tasks": tasks})
+
+
+def _settled_kind(settings: TaskSettings, tables: Tables) -> Member:
+    """Return a task's kind with the options that train decides as numbers, so that no one has to read train again."""
+    kind = new_kind(settings, tables.labels)
+    assert settings.kind is not None
+    try:
+        decided = kind.settle([kind.encode(label) for label in tables.train.labels])
+    except ValueError as error:
+        raise TableError(f"{tables.train.name} {error}.") from error
+    return Member(name=settings.kind.name, **{**settings.kind.options, **decided})
+
+
+def _tell_unseen(stages: Sequence[Stage], told: Callable[[str], None]) -> None:
+    for stage in stages:
+        for name, passes in stage.plan.passes.items():
+            if passes < 1:
+                told(
+                    f"Stage {stage.number + 1} takes {passes:.0%} of a pass over task '{name}': "
+                    "the other rows do not come up in it."
+                )
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

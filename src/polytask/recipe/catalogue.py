@@ -7,6 +7,7 @@ from typing import Any
 
 from polytask.aggregators.base import aggregators
 from polytask.balance.base import balances
+from polytask.data.augment.base import augmentations
 from polytask.data.mixing.base import mixings
 from polytask.errors import UserError, listed, nearest
 from polytask.heads.heads.base import heads
@@ -24,6 +25,7 @@ ROOMS: tuple[Registry[Any], ...] = (
     poolings,
     pair_features,
     heads,
+    augmentations,
     mixings,
     balances,
     aggregators,

@@ -59,11 +59,12 @@ def check_recipe(recipe: Recipe) -> None:
         where = f"tasks.{name}"
         problems.check(where, lambda name=name: _check_name(name))  # type: ignore[misc]
         problems.check(where, lambda task=task: _check_columns(task))  # type: ignore[misc]
-        problems.check(f"{where}.kind", lambda task=task: new_kind(task, {}))  # type: ignore[misc]
+        problems.check(f"{where}.kind", lambda task=task: new_kind(task, given_labels(task)))  # type: ignore[misc]
         problems.check(f"{where}.pair", lambda task=task: pair_mode(task))  # type: ignore[misc]
         problems.check(f"{where}.pooling", lambda task=task: new_pooling(task, 2))  # type: ignore[misc]
         problems.check(f"{where}.head", lambda task=task: _head_options(task))  # type: ignore[misc]
         problems.check(f"{where}.head", lambda task=task: _check_fit(task))  # type: ignore[misc]
+        problems.check(f"{where}.resample", lambda task=task: _check_resample(task))  # type: ignore[misc]
     for number, stage in enumerate(recipe.stages):
         where = f"stages.{number}"
         problems.check(f"{where}.tasks", lambda stage=stage: stage_tasks(recipe, stage))  # type: ignore[misc]
@@ -169,7 +170,10 @@ def stage_tasks(recipe: Recipe, stage: StageSettings) -> list[str]:
 
 def new_mixing(stage: StageSettings) -> Mixing:
     """Return a stage's mixing policy."""
-    return mixings.create(stage.mixing.name, **stage.mixing.options)
+    mixing = mixings.create(stage.mixing.name, **stage.mixing.options)
+    if mixing.stretches and stage.batch_tokens is not None:
+        raise RecipeError(f"'{stage.mixing.name}' stretches batches by rows; 'batch_tokens' would cut them by tokens.")
+    return mixing
 
 
 def new_balance(recipe: Recipe, stage: StageSettings) -> LossBalance:
@@ -222,6 +226,16 @@ def _check_columns(settings: TaskSettings) -> None:
         raise RecipeError("'label' is missing: the name of the label column.")
     if isinstance(settings.dev, float) and not 0 < settings.dev < 1:
         raise RecipeError(f"'dev' is {settings.dev}; a share of train lies between 0 and 1.")
+
+
+def _check_resample(settings: TaskSettings) -> None:
+    if settings.resample is None or settings.kind is None:
+        return
+    kind = new_kind(settings, {})
+    try:
+        kind.groups(kind.collate([]), settings.resample.bins)
+    except ValueError as error:
+        raise RecipeError(f"{error}.") from error
 
 
 def _head_options(settings: TaskSettings) -> nn.Module:

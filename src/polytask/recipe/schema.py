@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from polytask.aggregators.base import aggregators
 from polytask.balance.base import balances
 from polytask.config import Recipe
+from polytask.data.augment.base import augmentations
 from polytask.data.mixing.base import mixings
 from polytask.heads.heads.base import heads
 from polytask.heads.pairs.base import pair_features
@@ -20,7 +21,7 @@ from polytask.tasks.kinds.base import kinds
 from polytask.tasks.presets import preset_names
 
 _ROOM_OF: dict[str, dict[str, Registry[Any]]] = {
-    "TaskSettings": {"kind": kinds, "pooling": poolings, "head": heads},
+    "TaskSettings": {"kind": kinds, "pooling": poolings, "head": heads, "augment": augmentations},
     "StageSettings": {"mixing": mixings, "balance": balances, "aggregator": aggregators},
 }
 
@@ -45,6 +46,9 @@ def recipe_schema() -> dict[str, Any]:
     }
     tasks = definitions["TaskSettings"]["properties"]
     tasks["preset"]["anyOf"] = [{"enum": preset_names()}, {"type": "null"}]
+    short = {"enum": definitions["ResampleSettings"]["properties"]["name"]["enum"]}
+    tasks["resample"]["anyOf"] = [short, *tasks["resample"]["anyOf"]]
+    tasks["phrases"]["anyOf"] = [{"type": "string"}, *tasks["phrases"]["anyOf"]]
     tasks["pair"] = {"anyOf": _pair_choices(), "description": tasks["pair"]["description"]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from polytask.config import Last, Recipe, ScheduleSettings, StageSettings
+from polytask.config import Last, Recipe, ScheduleSettings, StageSettings, TaskSettings
 from polytask.data.batching import Cut, TaskStream
+from polytask.data.resampling import Evened, Oversampled, Undersampled
 from polytask.data.rows import TaskRows
 from polytask.encoder.base import Encoder
 from polytask.errors import RecipeError
@@ -15,15 +16,24 @@ from polytask.training.optim import Adam, Rule
 from polytask.training.plan import Plan
 from polytask.training.stages import Patience, Schedule, Stage
 
-from .members import new_aggregator, new_balance, new_mixing, new_penalties, stage_tasks
+from .members import (
+    given_labels,
+    new_aggregator,
+    new_balance,
+    new_kind,
+    new_mixing,
+    new_penalties,
+    stage_tasks,
+)
 
 
 def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder: Encoder) -> Stage:
     """Return a stage, ready to be run."""
     settings = recipe.stages[number]
     names = stage_tasks(recipe, settings)
-    streams = {name: _stream(name, number, recipe, rows[name]) for name in names}
     mixing = new_mixing(settings)
+    streams = {name: _stream(name, number, recipe, rows[name]) for name in names}
+    streams = _stretched(streams) if mixing.stretches else streams
     batches_T = [stream.per_pass for stream in streams.values()]
     epoch_steps = mixing.epoch_steps(batches_T)
     steps = settings.steps or max(round((settings.epochs or 3.0) * epoch_steps), 1)
@@ -50,7 +60,26 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
 def _stream(name: str, number: int, recipe: Recipe, rows: TaskRows) -> TaskStream:
     stage, task = recipe.stages[number], recipe.tasks[name]
     how = Cut(task.batch_size or stage.batch_size, stage.batch_tokens)
-    return TaskStream(rows.lengths, how, (recipe.seed, "data", number, name), task.sample)
+    return TaskStream(rows.lengths, how, (recipe.seed, "data", number, name), task.sample, _draw(name, task, rows))
+
+
+def _draw(name: str, task: TaskSettings, rows: TaskRows) -> Evened | None:
+    if task.resample is None:
+        return None
+    if rows.labels_N is None:
+        raise RecipeError(f"tasks.{name}.resample: there are no labels to even out.")
+    kind = new_kind(task, given_labels(task))
+    evened = Oversampled if task.resample.name == "over" else Undersampled
+    return evened(kind.groups(rows.labels_N, task.resample.bins), task.sample)
+
+
+def _stretched(streams: Mapping[str, TaskStream]) -> dict[str, TaskStream]:
+    """Return streams whose passes have as many batches as the shortest one, larger ones where there are more rows."""
+    steps = min(stream.per_pass for stream in streams.values())
+    return {
+        name: TaskStream(s.lengths, Cut(s.how.rows, batches=steps), s.key, s.sample, s.draw)
+        for name, s in streams.items()
+    }
 
 
 def _trained(settings: StageSettings, encoder: Encoder) -> Literal["all", "heads"] | int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from polytask.config import Recipe, TaskSettings
@@ -21,17 +21,25 @@ from .members import given_labels, new_kind, text_columns
 
 @dataclass(frozen=True)
 class Tables:
-    """What was read for one task: train, dev (or None), and the labels in their order, spelling to name."""
+    """What was read for one task: train, dev (or None), and the labels in their order, spelling to name.
+
+    ``all_of_dev`` is dev with the rows that ``dev_rows`` left out; ``others`` are the fingerprints of further files that
+    rows of train come from, and ``extra`` counts those rows.
+    """
 
     train: Labelled
     dev: Labelled | None
     labels: dict[str, str]
+    all_of_dev: Labelled | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def fingerprints(self) -> dict[str, str]:
         """The content of each table that was read, by split."""
         tables = {"train": self.train, "dev": self.dev}
-        return {split: table.fingerprint for split, table in tables.items() if table is not None}
+        read = {split: table.fingerprint for split, table in tables.items() if table is not None}
+        return {**read, **self.others}
 
 
 def read_tables(recipe: Recipe, base: Path, told: Callable[[str], None]) -> dict[str, Tables]:
@@ -92,6 +100,7 @@ def _read_task(name: str, settings: TaskSettings, recipe: Recipe, base: Path) ->
         _some(train, settings.max_rows, recipe.seed, name, "train"),
         None if dev is None else _some(dev, settings.dev_rows, recipe.seed, name, "dev"),
         labels,
+        dev,
     )
 
 

@@ -113,6 +113,7 @@ class Trainer:
                 rows=len(rows),
                 rows_per_pass=sum(map(len, batches)),
                 batches_per_pass=len(batches),
+                passes=round(stage.plan.passes[name], 4),
                 truncated=rows.truncated,
                 padding=round(padding_share(batches, rows.lengths), 6),
             )

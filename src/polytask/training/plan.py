@@ -38,6 +38,12 @@ class Plan:
     def steps(self) -> int:
         return len(self.sequence_SK)
 
+    @property
+    def passes(self) -> dict[str, float]:
+        """How often the stage goes through each task's rows; below 1 some of them never come up."""
+        batches_T = np.bincount(self.sequence_SK.ravel(), minlength=len(self.names))
+        return {name: int(n) / self.streams[name].per_pass for name, n in zip(self.names, batches_T, strict=True)}
+
     def __call__(self, step: int, most: int | None = None) -> tuple[Micro, ...]:
         """Return the micro-batches of a step, of ``most`` rows at most; process r of W runs every W-th from the r-th on."""
         micros: list[Micro] = []

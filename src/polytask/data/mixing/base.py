@@ -19,6 +19,9 @@ class Mixing(ABC):
     joins_tasks: bool = False
     """Whether a step holds a batch of every task; surgery needs that."""
 
+    stretches: bool = False
+    """Whether batches grow so that a pass over any task takes as many of them as over the shortest."""
+
     @abstractmethod
     def epoch_steps(self, batches_T: Sequence[int]) -> int:
         """Return the steps of one epoch, when a pass over each task has ``batches_T`` batches."""

@@ -10,12 +10,17 @@ from .base import Mixing, TaskNumbers, end_of_epoch, mixings
 
 @mixings.register("joint")
 class Joint(Mixing):
-    """A batch of every task in each step. The epoch ends with the longest task (short ones cycle) or with the shortest."""
+    """A batch of every task in each step, until the longest task ends (short ones cycle), or the shortest; or stretched.
+
+    With ``until = "stretched"`` the batch size is that of the task that ends first, and the other tasks' batches are so
+    much larger that all of them end together.
+    """
 
     joins_tasks = True
 
-    def __init__(self, *, until: Literal["longest", "shortest"] = "longest") -> None:
+    def __init__(self, *, until: Literal["longest", "shortest", "stretched"] = "longest") -> None:
         self.until = until
+        self.stretches = until == "stretched"
 
     def epoch_steps(self, batches_T: Sequence[int]) -> int:
         return end_of_epoch(batches_T, self.until)

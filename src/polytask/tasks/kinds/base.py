@@ -93,6 +93,19 @@ class Kind(ABC):
             raise ValueError(f"has {len(labels)} different labels, such as {labels[0]!r}; is it a regression task?")
         return labels
 
+    def settle(self, codes: Sequence[Any]) -> dict[str, Any]:
+        """Return the options that the labels of train decide, as numbers. Raises ValueError when they cannot."""
+        return {}
+
+    def groups(self, labels_N: Tensor, bins: int | None = None) -> NDArray[np.int64]:
+        """Return the group of each row that resampling evens out: its class, or one of ``bins`` of a range.
+
+        Raises ValueError when the kind has no such groups.
+        """
+        if bins is not None:
+            raise ValueError("'bins' cut the range of a regression task; this kind has classes")
+        return np.asarray(labels_N.numpy(), dtype=np.int64)
+
     def collate(self, codes: Sequence[Any]) -> Tensor:
         """Return codes as a tensor of labels."""
         return torch.tensor(codes, dtype=self.dtype)

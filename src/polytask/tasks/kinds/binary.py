@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from polytask import metrics
 from polytask.errors import listed
+from polytask.tasks.losses import ClassWeights, Emphasis
 
 from .base import Decoded, Kind, bernoulli_kl, canonical, kinds, to_numpy
 
@@ -22,11 +23,21 @@ class Binary(Kind):
     """One of two classes by one logit z or two: cross-entropy; the second label is the positive one.
 
     Two logits (seed 001, §4) mean what one does, z = z₁ − z₀; what differs is how a head is drawn and decayed.
+    ``class_weights``, ``smoothing`` and ``focal`` do what they do for a classification in two classes.
     """
 
-    def __init__(self, labels: Mapping[str, str], *, logits: Literal[1, 2] = 1) -> None:
+    def __init__(
+        self,
+        labels: Mapping[str, str],
+        *,
+        logits: Literal[1, 2] = 1,
+        class_weights: ClassWeights | None = None,
+        smoothing: float = 0.0,
+        focal: float = 0.0,
+    ) -> None:
         super().__init__(labels)
         self.logits = logits
+        self.emphasis = Emphasis(self.spellings, class_weights, smoothing, focal)
         if len(labels) > 2:
             raise ValueError(f"there are {len(labels)} labels, {listed([*labels][:12])}; a binary task has two")
 
@@ -41,9 +52,13 @@ class Binary(Kind):
         return sorted(labels, key=lambda label: canonical(label).lower() not in _NEGATIVE)
 
     def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(
-            _margin(logits_NC)[:, 0], labels_N.to(logits_NC.dtype), reduction="none"
-        )
+        margin_N1 = _margin(logits_NC)
+        if self.emphasis.plain:
+            return F.binary_cross_entropy_with_logits(margin_N1[:, 0], labels_N.to(logits_NC.dtype), reduction="none")
+        return self.emphasis.loss(F.logsigmoid(torch.cat([-margin_N1, margin_N1], 1)), labels_N)
+
+    def settle(self, codes: Sequence[int]) -> dict[str, Any]:
+        return self.emphasis.settle(codes)
 
     def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
         return bernoulli_kl(_margin(a_NC), _margin(b_NC))

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from polytask import metrics
@@ -35,6 +37,9 @@ class Multilabel(Kind):
     def encode(self, text: str) -> tuple[int, ...]:
         named = {self._code(word) for word in self.parts(text)}
         return tuple(int(code in named) for code in range(self.outputs))
+
+    def groups(self, labels_N: Tensor, bins: int | None = None) -> NDArray[np.int64]:
+        raise ValueError("a row of a multilabel task has any number of labels: there are no classes to even out")
 
     def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits_NC, labels_N, reduction="none").mean(1)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polytask import metrics
+from polytask.tasks.losses import ClassWeights, Emphasis
 
 from .base import Decoded, Kind, bernoulli_kl, kinds, to_numpy
 
@@ -33,10 +34,12 @@ class Ordinal(Kind):
         *,
         method: Method = "corn",
         predict: Literal["likeliest", "median"] = "likeliest",
+        class_weights: ClassWeights | None = None,
     ) -> None:
         super().__init__(labels)
         self.method: Method = method
         self.predict = predict
+        self.emphasis = Emphasis(self.spellings, class_weights)
 
     @property
     def outputs(self) -> int:
@@ -51,7 +54,11 @@ class Ordinal(Kind):
         above_NC = (labels_N[:, None] > threshold_C).to(logits_NC.dtype)
         each_NC = F.binary_cross_entropy_with_logits(logits_NC, above_NC, reduction="none")
         asked_NC = labels_N[:, None] >= threshold_C
-        return each_NC.sum(1) if self.method == "coral" else (each_NC * asked_NC).sum(1)
+        loss_N = each_NC.sum(1) if self.method == "coral" else (each_NC * asked_NC).sum(1)
+        return self.emphasis.weigh(loss_N, labels_N)
+
+    def settle(self, codes: Sequence[int]) -> dict[str, Any]:
+        return self.emphasis.settle(codes)
 
     def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
         return bernoulli_kl(a_NC, b_NC)

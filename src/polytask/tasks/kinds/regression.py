@@ -4,7 +4,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from polytask import metrics
@@ -45,6 +47,12 @@ class Regression(Kind):
         if not self.low < self.high:
             raise ValueError(f"range is {list(range)}; its first number must be the smaller one")
         self.output = output
+
+    def groups(self, labels_N: Tensor, bins: int | None = None) -> NDArray[np.int64]:
+        """Return which of ``bins`` bins of equal width (10) each score lies in; the upper end belongs to the last."""
+        count = bins or 10
+        share_N = (labels_N.to(torch.float64).numpy() - self.low) / (self.high - self.low)
+        return np.clip((share_N * count).astype(np.int64), 0, count - 1)
 
     @property
     def outputs(self) -> int:
