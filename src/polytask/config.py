@@ -68,6 +68,13 @@ class EncoderSettings(Settings):
     """Largest vocabulary of a tokenizer that is made from the training texts."""
 
 
+class Symmetric(Settings):
+    """A pair task whose answer must not depend on the order of the two texts."""
+
+    consistency: Annotated[float, Field(ge=0)] = 1.0
+    """Factor of the divergence between the two orders' predictions, which is added to the mean of their losses."""
+
+
 class TaskSettings(Settings):
     """One task: a table or two, what its columns mean, and how its labels are predicted."""
 
@@ -102,14 +109,18 @@ class TaskSettings(Settings):
     """How a text's tokens become one vector: see `polytask list poolings`."""
     pair: Choice = Member(name="cross")
     """"cross" joins both texts into one input; { name = "bi", features = […] } encodes them apart."""
+    symmetric: bool | Symmetric = False
+    """For pairs: look at both orders, train on both and score their mean; or { consistency = … }."""
+    encoder: Literal["shared", "own"] = "shared"
+    """"shared" with the other tasks, or a copy of the task's own, which starts from the same weights."""
     head: Choice = Member(name="linear")
     """What turns the vector into predictions: see `polytask list heads`."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Factor of this task's loss."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Learning rate of this task's head; the stage's when not given."""
+    """Learning rate of this task's head, and of its own encoder if it has one; the stage's when not given."""
     weight_decay: Annotated[float, Field(ge=0)] | None = None
-    """Weight decay of this task's head; the stage's when not given."""
+    """Weight decay of this task's head, and of its own encoder if it has one; the stage's when not given."""
     batch_size: PositiveInt | None = None
     """Rows a batch; the stage's when not given."""
 
@@ -148,10 +159,10 @@ class OptimizerSettings(Settings):
 
 
 class EarlyStopping(Settings):
-    """Ends a stage when the dev aggregate no longer gets better."""
+    """Ends a stage when the dev aggregate of the stage's tasks no longer gets better."""
 
     patience: PositiveInt = 3
-    """Evaluations without a new best before the stage ends."""
+    """Evaluations without a new best of the stage before it ends."""
     minimum: Annotated[float, Field(ge=0)] = 0.0
     """How much better a new best must be."""
 
@@ -199,7 +210,7 @@ class StageSettings(Settings):
     optimizer: Annotated[OptimizerSettings, BeforeValidator(_schedule)] = OptimizerSettings()
     """Optimizer."""
     clip: Annotated[float, Field(ge=0)] = 1.0
-    """Largest norm of the gradient of encoder and heads together; 0 does not clip."""
+    """Largest norm of the gradient of an encoder and its tasks' heads together; 0 does not clip."""
     mixing: Choice = Member(name="proportional")
     """Which task's batch comes when: see `polytask list mixing`."""
     balance: Choice = Member(name="fixed")
@@ -234,7 +245,8 @@ class Recipe(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of the activations; "auto" is bfloat16 where the processor multiplies it natively. Masters stay float32."""
     aggregate: Literal["mean", "cs224n"] = "mean"
-    """What the joint best is judged by: the mean of each task's first metric, or the course's with (1 + r) / 2 for scores."""
+    """What the joint best is judged by: the mean of the first metrics of the tasks that some stage trains, or the
+    course's with (1 + r) / 2 for scores."""
     checkpoint_every: PositiveInt = 500
     """Steps between checkpoints; evaluations write one too."""
     encoder: EncoderSettings
@@ -328,9 +340,10 @@ def _fields_at(location: Sequence[str | int]) -> list[str]:
         "optimizer": OptimizerSettings,
         "early_stopping": EarlyStopping,
         "train": Last,
+        "symmetric": Symmetric,
     }
     names = [str(part) for part in location]
-    inner = names[2:] if names[:1] == ["stages"] else []  # a task may be called "train", too
+    inner = names[2:] if names[:1] in (["stages"], ["tasks"]) else []  # a task may be called "train", too
     candidates = [below.get(name) for name in reversed(inner)] + [tables.get(name) for name in names[:1]]
     table: type[Settings] = next((found for found in candidates if found is not None), Recipe)
     return list(table.model_fields)
