@@ -46,7 +46,7 @@ Choice = Annotated[Member, BeforeValidator(_named)]
 
 
 class EncoderSettings(Settings):
-    """The encoder that all tasks share."""
+    """The encoder that all tasks share, or that their own ones start as."""
 
     checkpoint: str | None = None
     """Pretrained weights: a folder, a hub id, or "minilm". Without one, a new encoder is drawn at random."""
@@ -317,6 +317,8 @@ def _with(tables: Any, path: Sequence[str], value: Any, override: str) -> Any:
         return [*tables[: int(key)], _with(tables[int(key)], rest, value, override), *tables[int(key) + 1 :]]
     if isinstance(tables, str):
         tables = {"name": tables}  # head = "mlp" is short for head = { name = "mlp" }
+    if isinstance(tables, bool):
+        tables = {}  # symmetric = true is short for a table of defaults
     if not isinstance(tables, dict):
         raise RecipeError(f"--set {override}: there is nothing below '{tables}' that '{key}' could be.")
     default: Any = [{}] if key == "stages" else {}

@@ -1,4 +1,4 @@
-"""One shared encoder, and for each task a pooling, what merges a pair, and a head.
+"""Encoders (one for all tasks, as a rule), and for each task a pooling, what merges a pair, and a head.
 
 Shapes: N rows, P tokens of a packed batch, D width, C logits.
 """

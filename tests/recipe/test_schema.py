@@ -110,12 +110,17 @@ def test_a_recipe_with_everything_fits(tiny: Tiny) -> None:
     )
     recipe["tasks"]["similarity"]["pair"] = {"name": "bi", "features": ["u", {"name": "cosine"}]}
     recipe["tasks"]["sentiment"] |= {"dev": 0.1, "labels": {"0": "bad"}, "head": {"name": "mlp", "layers": 2}}
+    recipe["tasks"]["similarity"] |= {"symmetric": True, "encoder": "own"}
+    recipe["tasks"]["paraphrase"] |= {"symmetric": {"consistency": 0.5}}
     assert accepts(SCHEMA, recipe)
 
 
 @pytest.mark.parametrize(
     ("place", "key", "value"),
     [
+        (("tasks", "sentiment"), "encoder", "mine"),
+        (("tasks", "paraphrase"), "symmetric", {"consistenzy": 1.0}),
+        (("tasks", "paraphrase"), "symmetric", {"consistency": -1.0}),
         ((), "sed", 3),
         ((), "seed", -1),
         ((), "precision", "float16"),

@@ -233,7 +233,8 @@ def _check_columns(settings: TaskSettings) -> None:
 
 def _check_stopping(recipe: Recipe, stage: StageSettings) -> None:
     if stage.early_stopping and all(recipe.tasks[name].dev is None for name in stage_tasks(recipe, stage)):
-        raise RecipeError(f"{listed(stage_tasks(recipe, stage))} have no dev table that could say when to stop.")
+        tasks = stage_tasks(recipe, stage)
+        raise RecipeError(f"{listed(tasks)} {'has' if len(tasks) == 1 else 'have'} no dev table to say when to stop.")
 
 
 def _head_options(settings: TaskSettings) -> nn.Module:

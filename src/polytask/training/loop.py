@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -215,7 +216,7 @@ class Trainer:
         )
 
     def _note_best(
-        self, scores: Mapping[str, Scores], touched: Collection[str], name: str
+        self, scores: Mapping[str, Scores], touched: AbstractSet[str], name: str
     ) -> tuple[bool, frozenset[str]]:
         """Say whether an encoder is better than ever, and return those of which a former best is kept.
 
