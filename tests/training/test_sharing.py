@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from polytask.recipe.build import Parts, build
 from polytask.recipe.load import load_recipe
 from polytask.recipe.run import train
 from polytask.runtime.folder import RunFolder, read_journal
+from polytask.tasks.task import Task
 from polytask.training.bests import judges_of, owner
 from polytask.training.stages import touched_tasks
 from polytask.training.step import Step
@@ -303,6 +305,21 @@ def test_early_stopping_listens_to_the_stages_own_tasks_within_the_stage(
             best = max(best, value)
         assert all(count < 2 for count in stale[:-1])
         assert stale[-1] == 2 or len(values) == 20
+
+
+def test_a_task_that_gets_better_by_chance_does_not_keep_anothers_stage_going(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage's task stands still while the others, on the same encoder, rise with every evaluation."""
+    calls = itertools.count()
+
+    def scripted(task: Task, *_: object) -> dict[str, float]:
+        return {"n": 20, FIRSTS[task.name]: 0.5 if task.name == "sentiment" else 0.001 * next(calls)}
+
+    monkeypatch.setattr("polytask.training.loop.score", scripted)
+    stopping = {"evaluate_every": 1, "early_stopping": {"patience": 2}, "steps": 9, "tasks": ["sentiment"]}
+    run = train(tiny({**STAGE, **stopping}), tmp_path / "run")
+    assert len(evaluations(run)) == 3
 
 
 # -- saved -----------------------------------------------------------------------------------------------------------
