@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -105,7 +106,7 @@ def test_train_evaluate_predict(polytask: Polytask, recipe: Path, tables: Path, 
     result = json.loads(said.out)
     assert list(result) == ["tasks", "aggregate"]
     assert result["tasks"]["sentiment"]["n"] == 20
-    assert list(result["tasks"]["similarity"]) == ["n", "pearson", "spearman", "mse"]
+    assert list(result["tasks"]["similarity"]) == ["n", "pearson", "spearman", "mse", "swap_gap", "swap_gap_max"]
     data = ("--task", "sentiment", "--data", tables / "sentiment-dev.csv")
     again = json.loads(polytask("evaluate", run, *data, "--json").out)
     assert again["tasks"] == {"sentiment": result["tasks"]["sentiment"]}
@@ -178,6 +179,25 @@ def test_show_prints_every_default_of_a_valid_recipe(polytask: Polytask, recipe:
 
 
 # -- what there is ---------------------------------------------------------------------------------------------------
+
+
+def test_show_says_who_owns_an_encoder_and_whose_order_does_not_count(
+    polytask: Polytask, recipe: Path, tmp_path: Path
+) -> None:
+    choices = ["tasks.similarity.symmetric.consistency=0.5", "tasks.sentiment.encoder=own"]
+    said = polytask("show", recipe, *(part for choice in choices for part in ("--set", choice)))
+    assert said.code == 0
+    tasks = tomllib.loads(said.out)["tasks"]
+    assert [task["encoder"] for task in tasks.values()] == ["own", "shared", "shared"]
+    assert [task["symmetric"] for task in tasks.values()] == [False, False, {"consistency": 0.5}]
+    wrong = polytask("show", recipe, "--set", "tasks.sentiment.symmetric=true")
+    assert_one_sentence(wrong, 2, "tasks.sentiment.symmetric", "has no order")
+
+
+def test_evaluate_shows_the_swap_gap_of_pairs(polytask: Polytask, trained: Path) -> None:
+    scores = json.loads(polytask("evaluate", trained, "--json").out)["tasks"]
+    assert ["swap_gap" in values and "swap_gap_max" in values for values in scores.values()] == [False, True, True]
+    assert polytask("evaluate", trained).out.count("swap_gap_max") == 2
 
 
 def test_list_prints_every_member_with_a_line(polytask: Polytask) -> None:

@@ -46,7 +46,7 @@ Choice = Annotated[Member, BeforeValidator(_named)]
 
 
 class EncoderSettings(Settings):
-    """The encoder that all tasks share."""
+    """The encoder that all tasks share, or that their own ones start as."""
 
     checkpoint: str | None = None
     """Pretrained weights: a folder, a hub id, or "minilm". Without one, a new encoder is drawn at random."""
@@ -107,6 +107,13 @@ def _trees(value: Any) -> Any:
     return {"trees": value} if isinstance(value, str) else value
 
 
+class Symmetric(Settings):
+    """A pair task whose answer must not depend on the order of the two texts."""
+
+    consistency: Annotated[float, Field(ge=0)] = 1.0
+    """Factor of the divergence between the two orders' predictions, which is added to the mean of their losses."""
+
+
 class TaskSettings(Settings):
     """One task: a table or two, what its columns mean, and how its labels are predicted."""
 
@@ -149,14 +156,18 @@ class TaskSettings(Settings):
     """Layers on each text's vector before two texts are merged; none by default."""
     pair: Choice = Member(name="cross")
     """"cross" joins both texts into one input; { name = "bi", features = […] } encodes them apart."""
+    symmetric: bool | Symmetric = False
+    """For pairs: look at both orders, train on both and score their mean; or { consistency = … }."""
+    encoder: Literal["shared", "own"] = "shared"
+    """"shared" with the other tasks, or a copy of the task's own, which starts from the same weights."""
     head: Choice = Member(name="linear")
     """What turns the vector into predictions: see `polytask list heads`."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Factor of this task's loss."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Learning rate of this task's head; the stage's when not given."""
+    """Learning rate of this task's head, and of its own encoder if it has one; the stage's when not given."""
     weight_decay: Annotated[float, Field(ge=0)] | None = None
-    """Weight decay of this task's head; the stage's when not given."""
+    """Weight decay of this task's head, and of its own encoder if it has one; the stage's when not given."""
     batch_size: PositiveInt | None = None
     """Rows a batch; the stage's when not given."""
 
@@ -195,10 +206,10 @@ class OptimizerSettings(Settings):
 
 
 class EarlyStopping(Settings):
-    """Ends a stage when the dev aggregate no longer gets better."""
+    """Ends a stage when the dev aggregate of the stage's tasks no longer gets better."""
 
     patience: PositiveInt = 3
-    """Evaluations without a new best before the stage ends."""
+    """Evaluations without a new best of the stage before it ends."""
     minimum: Annotated[float, Field(ge=0)] = 0.0
     """How much better a new best must be."""
 
@@ -246,7 +257,7 @@ class StageSettings(Settings):
     optimizer: Annotated[OptimizerSettings, BeforeValidator(_schedule)] = OptimizerSettings()
     """Optimizer."""
     clip: Annotated[float, Field(ge=0)] = 1.0
-    """Largest norm of the gradient of encoder and heads together; 0 does not clip."""
+    """Largest norm of the gradient of an encoder and its tasks' heads together; 0 does not clip."""
     mixing: Choice = Member(name="proportional")
     """Which task's batch comes when: see `polytask list mixing`."""
     balance: Choice = Member(name="fixed")
@@ -281,7 +292,8 @@ class Recipe(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of the activations; "auto" is bfloat16 where the processor multiplies it natively. Masters stay float32."""
     aggregate: Literal["mean", "cs224n"] = "mean"
-    """What the joint best is judged by: the mean of each task's first metric, or the course's with (1 + r) / 2 for scores."""
+    """What the joint best is judged by: the mean of the first metrics of the tasks that some stage trains, or the
+    course's with (1 + r) / 2 for scores."""
     checkpoint_every: PositiveInt = 500
     """Steps between checkpoints; evaluations write one too."""
     encoder: EncoderSettings
@@ -352,6 +364,8 @@ def _with(tables: Any, path: Sequence[str], value: Any, override: str) -> Any:
         return [*tables[: int(key)], _with(tables[int(key)], rest, value, override), *tables[int(key) + 1 :]]
     if isinstance(tables, str):
         tables = {"name": tables}  # head = "mlp" is short for head = { name = "mlp" }
+    if isinstance(tables, bool):
+        tables = {}  # symmetric = true is short for a table of defaults
     if not isinstance(tables, dict):
         raise RecipeError(f"--set {override}: there is nothing below '{tables}' that '{key}' could be.")
     default: Any = [{}] if key == "stages" else {}
@@ -378,6 +392,7 @@ def _fields_at(location: Sequence[str | int]) -> list[str]:
         "projection": ProjectionSettings,
         "resample": ResampleSettings,
         "phrases": PhraseSettings,
+        "symmetric": Symmetric,
     }
     names = [str(part) for part in location]
     inner = names[2:]  # a task may be called "train", too

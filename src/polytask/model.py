@@ -1,4 +1,4 @@
-"""One shared encoder, and for each task a pooling, what merges a pair, and a head.
+"""Encoders (one for all tasks, as a rule), and for each task a pooling, what merges a pair, and a head.
 
 Shapes: N rows, P tokens of a packed batch, D width, C logits.
 """
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from polytask.encoder.base import Encoder
 from polytask.heads.heads.base import Head
+from polytask.heads.orders import Orders, as_given
 from polytask.heads.pairs.base import Merge
 from polytask.heads.pooling.base import Pooling
 from polytask.heads.projection import Projection
@@ -29,7 +30,7 @@ class TaskHead(nn.Module):
     """What belongs to one task, saved with the model.
 
     Pooling; a projection of each text; the merge of two texts (bi-encoders only); head; thresholds at which the head's
-    one score becomes several logits.
+    one score becomes several logits; in which orders a pair is looked at.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class TaskHead(nn.Module):
         *,
         projection: Projection | None = None,
         thresholds: Thresholds | None = None,
+        orders: Orders = as_given,
     ) -> None:
         super().__init__()
         self.pooling = pooling
@@ -47,6 +49,7 @@ class TaskHead(nn.Module):
         self.merge = merge
         self.head = head
         self.thresholds = thresholds or nn.Identity()
+        self.orders = orders
 
     def forward(self, vectors: Sequence[Tensor]) -> Tensor:
         """Return logits ``(N, C)`` from one vector ``(N, D)`` for each row, or two."""
@@ -92,15 +95,33 @@ class Model(nn.Module):
         *,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """Return logits ``(N, C)``, fp32, in the order of ``batch.rows``."""
+        """Return logits ``(N, C)``, fp32, in the order of ``batch.rows``: the mean over the orders of a pair."""
+        return mean(self.in_orders(task, batch, embeddings, dtype=dtype))
+
+    def in_orders(
+        self,
+        task: str,
+        batch: RowBatch,
+        embeddings: Sequence[Tensor] | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Return logits ``(N, C)``, fp32, for each order in which the task looks at a pair: one, as a rule."""
         encoder, head = self.encoder(task), self.head(task)
         vectors = []
         given: Sequence[Tensor | None] = embeddings or [None] * len(batch.streams)
         for stream, words_PD in zip(batch.streams, given, strict=True):
             vector_ND = head.pooling(encoder(stream, words_PD, dtype=dtype))
             vectors.append(vector_ND if stream.order_N is None else vector_ND[stream.order_N])
-        logits_NC: Tensor = head(vectors)
-        return logits_NC
+        return head.orders(head, vectors)
+
+
+def mean(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the mean of a few tensors; of two, the same to the bit in either order."""
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = total + tensor
+    return total if len(tensors) == 1 else total / len(tensors)
 
 
 @dataclass(frozen=True)
@@ -145,10 +166,13 @@ class TaskView:
         reseed(*self.key, self._purpose(dropout))
         dtype = None if precision is None else DTYPES[precision]
         with _dropout_off(model) if dropout == "off" else _as_is():
-            logits_NC = model(self.task.name, self.batch, embeddings, dtype=dtype)
+            logits = model.in_orders(self.task.name, self.batch, embeddings, dtype=dtype)
         if self.batch.labels_N is None:
             raise ValueError(f"task '{self.task.name}': a batch without labels has no loss")
-        return Out(logits_NC, self.task.kind.loss(logits_NC, self.batch.labels_N))
+        loss_N = mean([self.task.kind.loss(logits_NC, self.batch.labels_N) for logits_NC in logits])
+        if self.task.consistency:
+            loss_N = loss_N + self.task.consistency * self.task.kind.divergence(*logits)
+        return Out(mean(logits), loss_N)
 
     def divergence(self, a: Out, b: Out) -> Tensor:
         """Return how far two predictions of each row are apart, ``(N,)``, as the task's kind measures it."""

@@ -110,3 +110,62 @@ def test_rows_without_labels_can_be_packed() -> None:
 
 def test_a_table_is_as_long_as_its_columns() -> None:
     assert len(table("cross")) == ROWS
+
+
+# -- both orders of a pair ---------------------------------------------------------------------------------------------
+
+
+def both(max_length: int = MAX_LENGTH) -> TaskRows:
+    columns = tuple(tokenize(texts(seed), TOKENIZER) for seed in range(2))
+    return TaskRows(Layout(TOKENIZER, max_length, both=True), columns, [f"id{row}" for row in range(ROWS)])
+
+
+@given(rows=rows_asked_for)
+def test_a_symmetric_pair_goes_in_twice_one_order_beside_the_other(rows: list[int]) -> None:
+    data = both(max_length=500)
+    batch = data.pack(rows)
+    (stream,) = batch.streams
+    found = inputs(stream)
+    assert len(found) == 2 * len(rows)
+    assert list(stream.lengths) == sorted(stream.lengths)
+    for place, row in enumerate(batch.rows):
+        a, b = (column[row] for column in data.columns)
+        wanted = [TOKENIZER.join(pair, 500)[0].tolist() for pair in ([a, b], [b, a])]
+        assert sorted(found[2 * place : 2 * place + 2]) == sorted(wanted)
+        assert data.lengths[row] == 2 * len(wanted[0])
+
+
+@pytest.mark.parametrize("max_length", [11, 12])
+def test_both_orders_of_a_symmetric_pair_are_cut_alike(max_length: int) -> None:
+    data = both(max_length)
+    assert data.truncated > ROWS / 4
+    for row in range(ROWS):
+        (stream,) = data.pack([row]).streams
+        first, second = inputs(stream)
+        assert sorted(first) == sorted(second)
+        assert len(first) <= max_length
+        assert sum(stream.lengths) == data.lengths[row]
+        assert split(first) == split(second)[::-1]
+
+
+def split(ids: list[int]) -> list[list[int]]:
+    end = ids.index(3)  # [SEP]
+    return [ids[1:end], ids[end + 1 : -1]]
+
+
+@given(rows=rows_asked_for)
+def test_exchanging_the_texts_of_symmetric_pairs_leaves_a_batch_as_it_is(rows: list[int]) -> None:
+    given, swapped = both().pack(rows), both().swapped().pack(rows)
+    assert given.rows == swapped.rows
+    for part in ("ids_P", "types_P", "positions_P"):
+        assert torch.equal(getattr(given.streams[0], part), getattr(swapped.streams[0], part))
+
+
+@pytest.mark.parametrize("mode", ["cross", "bi"])
+def test_swapped_rows_have_the_second_text_first(mode: str) -> None:
+    data, swapped = table(mode), table(mode).swapped()
+    for row in range(ROWS):
+        texts_of = [[column[row].tolist() for column in rows.columns] for rows in (data, swapped)]
+        assert texts_of[0] == texts_of[1][::-1]
+    assert swapped.labels_N is not None
+    assert torch.equal(swapped.labels_N, torch.arange(ROWS) * 10)

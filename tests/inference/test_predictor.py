@@ -214,8 +214,9 @@ def test_evaluation_counts_and_scores_every_task(predictor: Predictor) -> None:
         assert list(found) == ["tasks", "aggregate"]
         assert list(found["tasks"]) == ["sentiment", "paraphrase", "similarity"]
         assert {"n", "accuracy", "macro_f1"} <= found["tasks"]["sentiment"].keys()
+        assert not {"swap_gap", "swap_gap_max"} & found["tasks"]["sentiment"].keys()
         assert {"n", "accuracy", "macro_f1"} <= found["tasks"]["paraphrase"].keys()
-        assert list(found["tasks"]["similarity"]) == ["n", "pearson", "spearman", "mse"]
+        assert list(found["tasks"]["similarity"]) == ["n", "pearson", "spearman", "mse", "swap_gap", "swap_gap_max"]
         assert [scores["n"] for scores in found["tasks"].values()] == [rows] * 3
         firsts = [
             found["tasks"][t][m] for t, m in zip(found["tasks"], ("accuracy", "accuracy", "pearson"), strict=True)

@@ -156,6 +156,39 @@ def test_a_longer_input_than_the_encoder_takes_is_refused(tiny: Tiny) -> None:
         built(tiny(), ["tasks.sentiment.max_length=513"])
 
 
+def test_a_single_text_cannot_be_symmetric(tiny: Tiny) -> None:
+    recipe = tiny()
+    for symmetric in (True, {"consistency": 0.5}):
+        recipe["tasks"]["sentiment"]["symmetric"] = symmetric
+        assert "tasks.sentiment.symmetric: a task with one text column has no order" in refused(recipe)
+    recipe["tasks"]["sentiment"]["symmetric"] = False
+    check(load_recipe(recipe).recipe)
+    told = refused(recipe, ["tasks.paraphrase.symmetric.consistenzy=1.0"])
+    assert "consistenzy: there is no such key. Did you mean 'consistency'?" in told
+
+
+def test_symmetry_is_a_switch_or_a_weight(tiny: Tiny) -> None:
+    recipe = tiny()
+    recipe["tasks"]["paraphrase"]["symmetric"] = True
+    recipe["tasks"]["similarity"]["symmetric"] = {"consistency": 0.25}
+    tasks = built(recipe).tasks
+    assert [task.consistency for task in tasks.values()] == [None, 1.0, 0.25]
+
+
+def test_an_own_encoder_cannot_bear_the_common_ones_name(tiny: Tiny) -> None:
+    recipe = tiny()
+    recipe["tasks"]["shared"] = {**recipe["tasks"]["sentiment"], "encoder": "own"}
+    assert "tasks.shared.encoder: an encoder of its own would be called 'shared'" in refused(recipe)
+    recipe["tasks"]["shared"]["encoder"] = "shared"
+    check(load_recipe(recipe).recipe)
+
+
+def test_a_stage_that_may_stop_early_needs_a_dev_table_of_its_own_tasks(tiny: Tiny) -> None:
+    recipe = tiny({"tasks": ["sentiment"], "early_stopping": {"patience": 1}})
+    del recipe["tasks"]["sentiment"]["dev"]
+    assert "stages.0.early_stopping: 'sentiment' has no dev table" in refused(recipe)
+
+
 # -- what is built ---------------------------------------------------------------------------------------------------
 
 

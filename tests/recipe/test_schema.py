@@ -120,6 +120,8 @@ def test_a_recipe_with_everything_fits(tiny: Tiny) -> None:
     recipe["tasks"]["sentiment"]["kind"] = {"name": "classification", "class_weights": {"0": 2.0}, "smoothing": 0.1}
     recipe["tasks"]["similarity"]["resample"] = {"name": "under", "bins": 5}
     recipe["tasks"]["paraphrase"]["kind"] = {"name": "binary", "class_weights": "balanced", "focal": 2}
+    recipe["tasks"]["similarity"] |= {"symmetric": True, "encoder": "own"}
+    recipe["tasks"]["paraphrase"] |= {"symmetric": {"consistency": 0.5}}
     assert accepts(SCHEMA, recipe)
 
 
@@ -131,6 +133,9 @@ def test_a_recipe_with_everything_fits(tiny: Tiny) -> None:
         (("tasks", "sentiment"), "phrases", {"trees": "t.txt", "min_word": 2}),
         (("tasks", "sentiment"), "augment", {"name": "eda", "swop": 0.1}),
         (("tasks", "sentiment"), "kind", {"name": "classification", "class_weights": "balancd"}),
+        (("tasks", "sentiment"), "encoder", "mine"),
+        (("tasks", "paraphrase"), "symmetric", {"consistenzy": 1.0}),
+        (("tasks", "paraphrase"), "symmetric", {"consistency": -1.0}),
         ((), "sed", 3),
         ((), "seed", -1),
         ((), "precision", "float16"),

@@ -152,6 +152,43 @@ def test_a_crash_at_any_step_leaves_no_trace(
         assert_same(whole, run)
 
 
+def separate(tiny: Tiny, **changes: Any) -> dict[str, Any]:
+    """An encoder for each task, one stage each, evaluated so often that bests come from all over; pairs symmetric."""
+    recipe = tiny(
+        {**STAGE, "tasks": ["sentiment"], "evaluate_every": 2},
+        {**STAGE, "tasks": ["paraphrase"], "batch_size": 12, "evaluate_every": 1, "early_stopping": {"patience": 3}},
+        {**STAGE, "tasks": ["similarity"], "learning_rate": 1e-2, "evaluate_every": 2},
+        **changes,
+    )
+    for task in recipe["tasks"].values():
+        task |= {"encoder": "own", "symmetric": isinstance(task["text"], list)}
+    return recipe
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_encoders_of_tasks_own_and_their_joint_best_come_back(tiny: Tiny, tmp_path: Path, precision: str) -> None:
+    recipe = separate(tiny, precision=precision, checkpoint_every=3)
+    whole, steps = whole_and_steps(recipe, tmp_path)
+    assert str(RunFolder(whole).read_index().best).endswith("-best")  # put together from several checkpoints
+    for place in {"float32": {5, 8, steps - 1}, "bfloat16": {8}}[precision]:
+        run = tmp_path / f"crash-{place}"
+        with pytest.raises(Crash):
+            train(recipe, run, watcher=At(place, crash))
+        resume(run)
+        assert_same(whole, run)
+    for evaluation in (2, 6) if precision == "float32" else ():
+        run = tmp_path / f"evaluation-{evaluation}"
+        with pytest.raises(Crash):
+            train(recipe, run, watcher=AtEvaluation(evaluation))
+        resume(run)
+        assert_same(whole, run)
+    run = tmp_path / "stop"
+    with pytest.raises(Interrupted):
+        train(recipe, run, watcher=InEvaluation("paraphrase"))
+    resume(run)
+    assert_same(whole, run)
+
+
 def test_a_run_may_be_interrupted_over_and_over(tiny: Tiny, tmp_path: Path) -> None:
     recipe = tiny(*TWO_STAGES, checkpoint_every=1000)
     whole, _ = whole_and_steps(recipe, tmp_path)

@@ -13,17 +13,21 @@ from torch import Tensor
 
 from polytask.packing import PackedBatch, RowBatch
 
-from .tokens import TokenColumn, Tokenizer
+from .tokens import Ids, TokenColumn, Tokenizer, keep_lengths
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a row's texts become streams: one input (``separate`` is False), or one for each text."""
+    """How a row's texts become streams: one input (``separate`` is False), or one for each text.
+
+    With ``both``, a pair that is joined goes in twice, once in each order, the two next to each other.
+    """
 
     tokenizer: Tokenizer
     max_length: int
     separate: bool = False
     types: bool = True
+    both: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class TaskRows:
             frame = self.layout.max_length - room
             return np.asarray((np.minimum(tokens, room) + frame).sum(0))
         room = self.layout.tokenizer.room(len(self.columns) == 2, self.layout.max_length)
-        return np.asarray(np.minimum(tokens.sum(0), room) + self.layout.max_length - room)
+        joined = np.minimum(tokens.sum(0), room) + self.layout.max_length - room
+        return np.asarray(joined * 2 if self.layout.both else joined)
 
     @cached_property
     def truncated(self) -> int:
@@ -55,6 +60,10 @@ class TaskRows:
         tokens = np.stack([column.lengths for column in self.columns])
         room = self.layout.tokenizer.room(not self.layout.separate and len(self.columns) == 2, self.layout.max_length)
         return int(((tokens > room).any(0) if self.layout.separate else tokens.sum(0) > room).sum())
+
+    def swapped(self) -> TaskRows:
+        """Return the same rows with the two texts of each pair exchanged."""
+        return replace(self, columns=self.columns[::-1])
 
     def pack(self, rows: Sequence[int] | NDArray[np.int64]) -> RowBatch:
         """Return the given rows as a batch, shorter rows first."""
@@ -70,10 +79,21 @@ class TaskRows:
     def _joined(self, rows: NDArray[np.int64]) -> PackedBatch:
         layout = self.layout
         inputs = [
-            layout.tokenizer.join([column[row] for column in self.columns], layout.max_length, types=layout.types)
+            layout.tokenizer.join(texts, layout.max_length, types=layout.types)
             for row in rows
+            for texts in self._orders([column[row] for column in self.columns])
         ]
         return PackedBatch.pack([ids for ids, _ in inputs], [types for _, types in inputs])
+
+    def _orders(self, texts: list[Ids]) -> list[list[Ids]]:
+        if not self.layout.both:
+            return [texts]
+        # The texts themselves say which comes first: (a, b) and (b, a) are cut alike and are the same batch to the bit.
+        first, second = sorted(texts, key=lambda ids: ids.tobytes())
+        room = self.layout.tokenizer.room(True, self.layout.max_length)
+        kept_first, kept_second = keep_lengths([len(first), len(second)], room)
+        cut = [first[:kept_first], second[:kept_second]]
+        return [cut, cut[::-1]]
 
     def _stream(self, column: TokenColumn, rows: NDArray[np.int64]) -> PackedBatch:
         order = np.argsort(column.lengths[rows], kind="stable")

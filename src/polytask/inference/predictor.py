@@ -18,6 +18,7 @@ from polytask.encoder.base import Encoder
 from polytask.errors import RunFolderError, TableError, UserError, listed, nearest
 from polytask.evaluation.predictions import Format, prediction_records, write_predictions
 from polytask.evaluation.scoring import Scores, aggregate, predict_logits, score
+from polytask.evaluation.swap import swap_gap
 from polytask.model import Model
 from polytask.recipe.build import new_tasks, open_encoder, open_run, open_tokenizer
 from polytask.recipe.encoders import save_encoder
@@ -43,7 +44,8 @@ def load(run: str | Path, *, checkpoint: str = "best", device: str | None = None
     index = folder.read_index()
     path = folder.checked(_weights(folder, index, checkpoint, recipe), index)
     copy_into(model, load_tensors(path), path)
-    _compute_in(encoder, recipe.precision)
+    for task in tasks:
+        _compute_in(model.encoder(task), recipe.precision)
     return Predictor(recipe, tasks, model.to(where).eval(), open_tokenizer(folder), where, loaded.base, path)
 
 
@@ -101,10 +103,10 @@ class Predictor:
         if not len(data):
             raise TableError(f"{data.name}: no usable row is left ({data.skipped} were skipped).")
         rows = task_rows(data, record, self.tokenizer)
-        return score(record, self.logits(record, rows), rows)
+        return self._scores(record, rows)
 
     def evaluate(self, split: str = "dev", only: str | None = None) -> dict[str, Any]:
-        """Score every task (or ``only`` one) on the run's own dev or train tables.
+        """Score every task (or ``only`` one) on the run's own dev or train tables; of a pair task, the swap gap as well.
 
         Returns ``{"tasks": {name: scores}, "aggregate": number}``.
         """
@@ -114,8 +116,7 @@ class Predictor:
         for name, task in chosen.items():
             data = tables[name].train if split == "train" else tables[name].dev
             if data is not None:
-                rows = task_rows(data, task, self.tokenizer)
-                scores[name] = score(task, self.logits(task, rows), rows)
+                scores[name] = self._scores(task, task_rows(data, task, self.tokenizer))
         if not scores:
             raise UserError(f"There is no {split} table of {listed(chosen)} in this run.")
         return self.summary(scores)
@@ -125,20 +126,27 @@ class Predictor:
         kinds = {name: task.kind for name, task in self.tasks.items()}
         return {"tasks": scores, "aggregate": aggregate(scores, kinds, self.recipe.aggregate)}
 
-    def save_encoder(self, folder: Path) -> None:
+    def save_encoder(self, folder: Path, task: str | None = None) -> None:
         """Save the fine-tuned encoder and tokenizer in Hugging Face layout, for ``transformers.AutoModel`` and others.
 
-        Raises UserError for an encoder that Hugging Face has no layout for (the LSTM).
+        Where tasks have encoders of their own, ``task`` says whose. Raises UserError when that is left open, and for
+        an encoder that Hugging Face has no layout for (the LSTM).
         """
-        run = RunFolder.open(self.base)
-        encoder = open_encoder(run)
-        model = new_model(encoder, self.tasks, self.recipe)
+        if task is None and len(self.model.encoders) > 1:
+            raise UserError(f"This run has the encoders {listed(self.model.encoders)}; name a task to say which.")
+        chosen = next(iter(self.tasks)) if task is None else self.task(task).name
+        model = new_model(open_encoder(RunFolder.open(self.base)), self.tasks, self.recipe)
         copy_into(model, load_tensors(self.weights), self.weights)
-        save_encoder(encoder, folder, self.tokenizer.json)
+        save_encoder(model.encoder(chosen), folder, self.tokenizer.json)
 
     def logits(self, task: Task, rows: TaskRows) -> Tensor:
         """Return the logits ``(N, C)`` of rows."""
         return predict_logits(self.model, task.name, rows, self.device)
+
+    def _scores(self, task: Task, rows: TaskRows) -> Scores:
+        logits_NC = self.logits(task, rows)
+        scores = score(task, logits_NC, rows)
+        return scores | swap_gap(task, logits_NC, self.logits(task, rows.swapped())) if len(task.text) == 2 else scores
 
     def task(self, name: str) -> Task:
         """Return a task's record. Raises UserError that names the near miss."""

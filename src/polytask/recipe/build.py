@@ -124,7 +124,7 @@ def new_tasks(recipe: Recipe, encoder: Encoder) -> dict[str, Task]:
 def write_run(parts: Parts, folder: RunFolder, processes: Processes) -> None:
     """Write what a run is resumed from, even before its first step: tokenizer, encoder, first weights, resolved recipe."""
     write_text(folder.tokenizer, parts.tokenizer.json)
-    encoder = parts.model.encoders["shared"]
+    encoder = next(iter(parts.model.encoders.values()))  # all are built alike; the recipe says whose each is
     assert isinstance(encoder, Encoder)
     write_text(folder.encoder, json.dumps(encoder.describe(), indent=1))
     start = checkpoint_name(0, 0)

@@ -14,7 +14,7 @@ from polytask.data.batching import Cut, cut, padding_share
 from polytask.data.rows import TaskRows
 from polytask.evaluation.scoring import predict_logits
 from polytask.runtime.device import DTYPES
-from polytask.training.stages import Stage
+from polytask.training.stages import Stage, touched_tasks
 from polytask.training.step import Step
 
 from .build import Parts, build
@@ -61,12 +61,17 @@ def dry_run(
     """
     parts = build(load_recipe(recipe, overrides), told)
     seconds = [_stage_seconds(parts, stage) for stage in parts.stages]
-    evaluations = sum(-(-stage.steps // stage.evaluate_every) for stage in parts.stages)
+    evaluated = {name: _evaluation_seconds(parts, name) for name in parts.dev_rows}
+    evaluation_seconds = sum(
+        -(-stage.steps // stage.evaluate_every) * evaluated[name]
+        for stage in parts.stages
+        for name in touched_tasks(parts.model, stage) & evaluated.keys()
+    )
     return Outlook(
         tasks={name: _task_outlook(parts, name) for name in parts.tasks},
         steps=[stage.steps for stage in parts.stages],
         seconds=seconds,
-        evaluation_seconds=evaluations * sum(_evaluation_seconds(parts, name) for name in parts.dev_rows),
+        evaluation_seconds=evaluation_seconds,
         precision=parts.recipe.precision,
         parameters=sum(parameter.numel() for parameter in parts.model.parameters()),
     )

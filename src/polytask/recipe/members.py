@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -11,11 +12,12 @@ from torch import nn
 
 from polytask.aggregators.base import Aggregator, aggregators
 from polytask.balance.base import LossBalance, balances
-from polytask.config import Member, ProjectionSettings, Recipe, StageSettings, TaskSettings
+from polytask.config import Member, ProjectionSettings, Recipe, StageSettings, Symmetric, TaskSettings
 from polytask.data.mixing.base import Mixing, mixings
 from polytask.encoder.base import Encoder
 from polytask.errors import RecipeError, listed, nearest
 from polytask.heads.heads.base import heads
+from polytask.heads.orders import Orders, as_given, exchanged, neighbours
 from polytask.heads.pairs.base import Merge, pair_features
 from polytask.heads.pooling.base import Pooling, poolings
 from polytask.heads.projection import Projection
@@ -58,16 +60,19 @@ def check_recipe(recipe: Recipe) -> None:
     for name, task in recipe.tasks.items():
         where = f"tasks.{name}"
         problems.check(where, lambda name=name: _check_name(name))  # type: ignore[misc]
+        problems.check(f"{where}.encoder", lambda name=name: encoder_of(name, recipe))  # type: ignore[misc]
         problems.check(where, lambda task=task: _check_columns(task))  # type: ignore[misc]
         problems.check(f"{where}.kind", lambda task=task: new_kind(task, given_labels(task)))  # type: ignore[misc]
         problems.check(f"{where}.pair", lambda task=task: pair_mode(task))  # type: ignore[misc]
         problems.check(f"{where}.pooling", lambda task=task: new_pooling(task, 2))  # type: ignore[misc]
+        problems.check(f"{where}.symmetric", lambda task=task: consistency(task))  # type: ignore[misc]
         problems.check(f"{where}.head", lambda task=task: _head_options(task))  # type: ignore[misc]
         problems.check(f"{where}.head", lambda task=task: _check_fit(task))  # type: ignore[misc]
         problems.check(f"{where}.resample", lambda task=task: _check_resample(task))  # type: ignore[misc]
     for number, stage in enumerate(recipe.stages):
         where = f"stages.{number}"
         problems.check(f"{where}.tasks", lambda stage=stage: stage_tasks(recipe, stage))  # type: ignore[misc]
+        problems.check(f"{where}.early_stopping", lambda stage=stage: _check_stopping(recipe, stage))  # type: ignore[misc]
         problems.check(f"{where}.mixing", lambda stage=stage: new_mixing(stage))  # type: ignore[misc]
         problems.check(f"{where}.balance", lambda s=stage: balances.check(s.balance.name, s.balance.options))  # type: ignore[misc]
         problems.check(f"{where}.aggregator", lambda stage=stage: new_aggregator(recipe, stage))  # type: ignore[misc]
@@ -119,7 +124,26 @@ def new_task(name: str, settings: TaskSettings, labels: Mapping[str, str], max_l
         max_length=max_length,
         pair=mode,
         token_types=bool(options.get("types", True)),
+        consistency=consistency(settings),
     )
+
+
+def consistency(settings: TaskSettings) -> float | None:
+    """Return the weight of the consistency term of a symmetric pair task; None where the order counts."""
+    if settings.symmetric is False:
+        return None
+    if len(text_columns(settings)) != 2:
+        raise RecipeError("a task with one text column has no order; name two columns in 'text'.")
+    return Symmetric().consistency if settings.symmetric is True else settings.symmetric.consistency
+
+
+def encoder_of(task: str, recipe: Recipe) -> str:
+    """Return the name of a task's encoder: "shared", or the task's own name."""
+    if recipe.tasks[task].encoder == "shared":
+        return "shared"
+    if task == "shared":
+        raise RecipeError("an encoder of its own would be called 'shared', as the common one is; rename the task.")
+    return task
 
 
 def text_columns(settings: TaskSettings) -> tuple[str, ...]:
@@ -128,12 +152,14 @@ def text_columns(settings: TaskSettings) -> tuple[str, ...]:
 
 
 def new_model(encoder: Encoder, tasks: Mapping[str, Task], recipe: Recipe) -> Model:
-    """Return the model: one shared encoder, and what each task has of its own, drawn from the recipe's seed."""
+    """Return the model: its encoders, all as the given one, and each task's head, drawn from the recipe's seed."""
     made: dict[str, TaskHead] = {}
     for name, task in tasks.items():
         reseed(recipe.seed, "head", name)
         made[name] = _new_head(task, recipe.tasks[name], encoder)
-    return Model({"shared": encoder}, made, dict.fromkeys(tasks, "shared"))
+    users = {name: encoder_of(name, recipe) for name in tasks}
+    first, *others = dict.fromkeys(users.values())
+    return Model({first: encoder} | {name: copy.deepcopy(encoder) for name in others}, made, users)
 
 
 def new_pooling(settings: TaskSettings, width: int) -> Pooling:
@@ -238,6 +264,12 @@ def _check_resample(settings: TaskSettings) -> None:
         raise RecipeError(f"{error}.") from error
 
 
+def _check_stopping(recipe: Recipe, stage: StageSettings) -> None:
+    if stage.early_stopping and all(recipe.tasks[name].dev is None for name in stage_tasks(recipe, stage)):
+        tasks = stage_tasks(recipe, stage)
+        raise RecipeError(f"{listed(tasks)} {'has' if len(tasks) == 1 else 'have'} no dev table to say when to stop.")
+
+
 def _head_options(settings: TaskSettings) -> nn.Module:
     return heads.create(settings.head.name, 1, 1, **settings.head.options)
 
@@ -267,4 +299,10 @@ def _new_head(task: Task, settings: TaskSettings, encoder: Encoder) -> TaskHead:
     kind = task.kind
     head = heads.create(settings.head.name, width, kind.head_outputs, **settings.head.options)
     thresholds = Thresholds(kind.outputs) if kind.head_outputs < kind.outputs else None
-    return TaskHead(pooling, head, merge, projection=projection, thresholds=thresholds)
+    return TaskHead(pooling, head, merge, projection=projection, thresholds=thresholds, orders=_orders(task))
+
+
+def _orders(task: Task) -> Orders:
+    if task.consistency is None:
+        return as_given
+    return exchanged if task.pair == "bi" else neighbours

@@ -54,6 +54,7 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
         epoch_steps=epoch_steps,
         evaluate_every=settings.evaluate_every or epoch_steps,
         patience=Patience(stopping.patience, stopping.minimum) if stopping else None,
+        encoder_rules={n: _own_rule(n, recipe, settings) for n in names if recipe.tasks[n].encoder == "own"},
     )
 
 
@@ -88,6 +89,12 @@ def _trained(settings: StageSettings, encoder: Encoder) -> Literal["all", "heads
     if settings.train.last > encoder.depth:
         raise RecipeError(f"train = {{ last = {settings.train.last} }}, and the encoder has {encoder.depth} layers.")
     return settings.train.last
+
+
+def _own_rule(name: str, recipe: Recipe, settings: StageSettings) -> Rule:
+    return Rule(
+        recipe.tasks[name].learning_rate or settings.learning_rate, _head_rule(name, recipe, settings).weight_decay
+    )
 
 
 def _head_rule(name: str, recipe: Recipe, settings: StageSettings) -> Rule:

@@ -74,7 +74,8 @@ def source_of(value: str | list[dict[str, object]], base: Path) -> Source:
 
 def task_rows(data: Labelled, task: Task, tokenizer: Tokenizer, *, cache: bool = True) -> TaskRows:
     """Tokenise a task's rows (kept by content in the cache folder) and encode their labels."""
-    layout = Layout(tokenizer, task.max_length, separate=task.pair == "bi", types=task.token_types)
+    both = task.consistency is not None and task.pair == "cross"
+    layout = Layout(tokenizer, task.max_length, separate=task.pair == "bi", types=task.token_types, both=both)
     place = cache_folder() if cache else None
     columns = tuple(tokenize(column, tokenizer, place) for column in data.texts)
     labels_N = task.kind.collate([task.kind.encode(label) for label in data.labels]) if data.labels else None

@@ -30,7 +30,7 @@ class Index(BaseModel):
     last: str | None = None
     """Name of the last weights and state, ``weights/<last>.safetensors``."""
     best: str | None = None
-    """Name of the weights with the best aggregate on dev."""
+    """Name of the weights with the best aggregate on dev, each encoder (if there are several) at its own best."""
     best_of: dict[str, str] = {}
     """Name of the weights with the best first metric of each task."""
     hashes: dict[str, str] = {}
@@ -46,8 +46,14 @@ class Index(BaseModel):
     """The best first metric of each task so far."""
     owes_evaluation: bool = False
     """Whether the evaluation after the last step was cut short by a request to stop."""
+    scores: dict[str, dict[str, float]] = {}
+    """The last scores of each task."""
+    best_scores: dict[str, dict[str, float]] = {}
+    """The scores of ``best``, as far as its tasks were trained."""
+    stage_best: float | None = None
+    """The best aggregate of the stage's own tasks within the stage."""
     stale: int = 0
-    """Evaluations of the stage since the best aggregate; what early stopping counts."""
+    """Evaluations since then; what early stopping counts."""
 
     @property
     def kept(self) -> set[str]:

@@ -13,7 +13,8 @@ class Task:
     """A task's choices, after the recipe is resolved.
 
     ``text`` names one column or two; with two, ``pair`` says whether they are joined ("cross", with or without token
-    types) or encoded apart ("bi").
+    types) or encoded apart ("bi"). ``consistency`` is the weight of the divergence between the two orders of a
+    symmetric pair task; None where the order counts.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Task:
     max_length: int
     pair: Literal["single", "cross", "bi"]
     token_types: bool = True
+    consistency: float | None = None
 
     @property
     def streams(self) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -23,8 +24,9 @@ from polytask.runtime.folder import Index, Journal, RunFolder
 from polytask.runtime.processes import Processes
 from polytask.tasks.task import Task
 
+from .bests import Mixture, begun, judges_of
 from .checkpoint import copy_into, load_tensors, save_tensors
-from .stages import Stage
+from .stages import Stage, touched_tasks
 from .step import Step
 from .watch import StopRequest, Watcher, stop_requests
 
@@ -55,6 +57,8 @@ class Trainer:
         self.index = self.folder.read_index()
         if self.index.finished:
             return self.index
+        self.judges = judges_of(self.model, self.stages, self.dev_rows)
+        self.mixture: Mixture | None = None
         self.journal = self._open_journal()
         try:
             with stop_requests() as stop:
@@ -100,7 +104,7 @@ class Trainer:
             if gives_up:
                 break
         step.release()
-        self._update(stage=stage.number + 1, step=0, stale=0)
+        self._update(stage=stage.number + 1, step=0, stale=0, stage_best=None)
 
     def _note_data(self, stage: Stage) -> None:
         """Note what a pass over each task is made of; ``padding`` is what padded batches would waste (packed: nothing)."""
@@ -143,23 +147,28 @@ class Trainer:
         )
 
     def _evaluate(self, stage: Stage, done: int, stop: StopRequest) -> bool:
-        """Score the dev tables and take note of bests. Returns False if a request to stop came first: it is still owed."""
+        """Score the dev tables and take note of bests. Returns False if a request to stop came first: it is still owed.
+
+        Tasks of which the stage moves no weight have the scores that they had.
+        """
         started = time.perf_counter()
+        touched, known = touched_tasks(self.model, stage), self.index.scores
+        due = [name for name in self.dev_rows if name in touched or name not in known]
         try:
-            logits = {name: self._predict(name, stop) for name in self.dev_rows}
+            logits = {name: self._predict(name, stop) for name in due}
         except _Stopped:
             return False
-        scores = {name: score(self.tasks[name], logits[name], rows) for name, rows in self.dev_rows.items()}
-        total = aggregate(scores, {name: task.kind for name, task in self.tasks.items()}, self.aggregate)
-        before = self.index.best_aggregate
-        best = before is None or total > before
-        minimum = stage.patience.minimum if stage.patience else 0.0
-        self._update(stale=0 if before is None or total > before + minimum else self.index.stale + 1)
-        self._note_bests(scores, total, best, checkpoint_name(stage.number, done))
-        if best and self.processes.leads:
-            for name, rows in self.dev_rows.items():
-                path = self.folder.predictions / f"{name}-dev.csv"
-                write_predictions(path, self.tasks[name], rows.ids, self.tasks[name].kind.decode(logits[name]), "csv")
+        new = {name: score(self.tasks[name], logits[name], self.dev_rows[name]) for name in due}
+        scores = {name: new.get(name) or known[name] for name in self.dev_rows}
+        self._update(scores=scores)
+        total = self._aggregate(scores, scores)
+        self._note_patience(stage, scores)
+        self._note_task_bests(scores, checkpoint_name(stage.number, done))
+        best, kept = self._note_best(scores, touched, checkpoint_name(stage.number, done))
+        if self.processes.leads:
+            for name in due:
+                if self.model.encoder_of[name] not in kept:
+                    self._write_predictions(name, logits[name])
         epoch = round(done / stage.epoch_steps, 4)
         self.watcher.evaluated(epoch, scores, total, best)
         self.journal.write(
@@ -186,7 +195,25 @@ class Trainer:
 
         return predict_logits(self.model, name, rows, self.device, ticked)
 
-    def _note_bests(self, scores: Mapping[str, Scores], total: float, best: bool, name: str) -> None:
+    def _write_predictions(self, name: str, logits_NC: Tensor) -> None:
+        path, task = self.folder.predictions / f"{name}-dev.csv", self.tasks[name]
+        write_predictions(path, task, self.dev_rows[name].ids, task.kind.decode(logits_NC), "csv")
+
+    def _aggregate(self, scores: Mapping[str, Scores], tasks: Iterable[str]) -> float:
+        kinds = {name: task.kind for name, task in self.tasks.items()}
+        return aggregate({task: scores[task] for task in tasks}, kinds, self.aggregate)
+
+    def _note_patience(self, stage: Stage, scores: Mapping[str, Scores]) -> None:
+        """Count the evaluations without a new best of the stage, by its own tasks: the others' do not speak for it."""
+        own = [name for name in scores if name in stage.tasks]
+        if not own:
+            return
+        value, before = self._aggregate(scores, own), self.index.stage_best
+        minimum = stage.patience.minimum if stage.patience else 0.0
+        stale = 0 if before is None or value > before + minimum else self.index.stale + 1
+        self._update(stale=stale, stage_best=value if before is None else max(value, before))
+
+    def _note_task_bests(self, scores: Mapping[str, Scores], name: str) -> None:
         firsts = first_metrics(scores, {task: self.tasks[task].kind for task in scores})
         better = {
             task: value
@@ -197,8 +224,29 @@ class Trainer:
             best_of=self.index.best_of | dict.fromkeys(better, name),
             best_values=self.index.best_values | better,
         )
-        if best:
-            self._update(best=name, best_aggregate=total)
+
+    def _note_best(
+        self, scores: Mapping[str, Scores], touched: AbstractSet[str], name: str
+    ) -> tuple[bool, frozenset[str]]:
+        """Say whether an encoder is better than ever, and return those of which a former best is kept.
+
+        An encoder whose turn has not come yet is not judged: its heads are as they were drawn.
+        """
+        held, had = self.index.best_scores, begun(self.judges, self.index.best_scores)
+        risen = {
+            encoder: judges
+            for encoder, judges in self.judges.items()
+            if not touched.isdisjoint(judges)
+            and (encoder not in had or self._aggregate(scores, judges) > self._aggregate(held, judges))
+        }
+        kept = frozenset(had - risen.keys())
+        if risen:
+            if kept:
+                self.mixture = Mixture(str(self.index.best), kept)
+            held = held | {task: scores[task] for judges in risen.values() for task in judges}
+            total = self._aggregate({**scores, **held}, [task for tasks in self.judges.values() for task in tasks])
+            self._update(best=f"{name}-best" if kept else name, best_scores=held, best_aggregate=total)
+        return bool(risen), kept
 
     def _commit(self, step: Step, stage: Stage, done: int, ended: bool) -> None:
         name = checkpoint_name(stage.number, done)
@@ -206,14 +254,26 @@ class Trainer:
         self._update(last=name, stage=stage.number, step=done, journal=self.journal.length)
         if self.processes.leads:
             self._save(step.weights(), self.folder.weights(name))
+            self._mix(step.weights())
             self._save(step.state_dict(), self.folder.state(name))
             self.journal.sync()
             self.folder.write_index(self.index)
         self.processes.wait()
 
+    def _mix(self, now: Mapping[str, Tensor]) -> None:
+        if self.mixture is not None:
+            former = self._load(self.folder.weights(self.mixture.former))
+            self._save(self.mixture.of(self.model, now, former), self.folder.weights(str(self.index.best)))
+            self.mixture = None
+
     def _finish(self) -> None:
+        kept = begun(self.judges, self.index.best_scores)
+        if kept and kept < set(self.model.encoders):  # the others were never judged: they are best as they are last
+            self.mixture = Mixture(str(self.index.best), kept)
+            self._update(best=f"{self.index.last}-end")
         self._update(best=self.index.best or self.index.last, finished=True)
         if self.processes.leads:
+            self._mix(dict(self.model.named_parameters()))
             best = self.folder.checked(self.folder.weights(str(self.index.best)), self.index)
             files.write_with(self.folder.model, lambda aside: files.link_or_copy(best, aside))
             self.folder.write_index(self.index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import nn
@@ -58,7 +58,10 @@ class Patience:
 
 @dataclass(frozen=True)
 class Stage:
-    """Everything that a stage needs. ``train`` is "all", "heads", or how many layers from the top."""
+    """Everything that a stage needs. ``train`` is "all", "heads", or how many layers from the top.
+
+    ``rule`` is the encoder's; ``encoder_rules`` holds those of encoders that have another.
+    """
 
     number: int
     plan: Plan
@@ -74,6 +77,7 @@ class Stage:
     epoch_steps: int
     evaluate_every: int
     patience: Patience | None
+    encoder_rules: Mapping[str, Rule] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -86,6 +90,12 @@ class Stage:
     @property
     def tasks(self) -> list[str]:
         return self.plan.names
+
+
+def touched_tasks(model: Model, stage: Stage) -> set[str]:
+    """Return the tasks whose predictions a stage can change: its own, and those that share an encoder that it trains."""
+    encoders = {name for name in model.encoders if trained_parameters(model, stage, name)}
+    return {*stage.tasks, *(task for task, encoder in model.encoder_of.items() if encoder in encoders)}
 
 
 def trained_parameters(model: Model, stage: Stage, encoder_name: str) -> list[tuple[str, nn.Parameter]]:

@@ -103,11 +103,12 @@ class Step:
         micros, work = self._accumulated(step)
         self.processes.add_up(*work.tensors())
         combined = {name: self._combine(name, work, step) for name in work.trunks}
-        norm = _norm([*combined.values(), *work.heads.values()])
+        norms = {name: _norm(group) for name, group in self._groups(combined, work.heads).items()}
+        norm = _norm(list(norms.values()))
         *means, norm_read = torch.cat([work.losses_T, work.penalties_T, norm[None]]).tolist()
         if not all(math.isfinite(number) for number in (*means, norm_read)):
             raise NonFiniteLoss(self._blame(step, work))
-        self._update(step, combined, work.heads, norm)
+        self._update(step, combined, work.heads, norms)
         losses = dict(zip(work.active, means, strict=False))
         self.stage.balance.observe(torch.tensor([losses.get(task, math.nan) for task in self.stage.tasks]))
         for penalty in self.stage.penalties:
@@ -160,7 +161,7 @@ class Step:
                 trained,
                 shadowed=shadowed,
                 dtype=dtype,
-                rule=lambda name, parameter: self.stage.rule,
+                rule=lambda _, parameter: self.stage.encoder_rules.get(name, self.stage.rule),
                 adam=self.stage.adam,
             )
 
@@ -268,13 +269,26 @@ class Step:
         weights_T = aggregator.weights(gramian(buffers), generator).to(buffers)
         return torch.mv(buffers.t(), weights_T)
 
-    def _update(self, step: int, combined: Mapping[str, Tensor], heads: Mapping[str, Tensor], norm: Tensor) -> None:
-        shrink = None if self.stage.clip is None else (norm / self.stage.clip).clamp_min(1.0)[None]
-        factor = self.stage.schedule(step)
-        for name, gradient in combined.items():
-            self.encoder_blocks[name].update(gradient, factor, shrink)
+    def _groups(self, combined: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+        """Return the gradients of each encoder and its tasks' heads: what is clipped together."""
+        groups = {name: [gradient] for name, gradient in combined.items()}
         for task, gradient in heads.items():
-            self.head_blocks[task].update(gradient, factor, shrink)
+            groups.setdefault(self.model.encoder_of[task], []).append(gradient)
+        return groups
+
+    def _update(
+        self,
+        step: int,
+        combined: Mapping[str, Tensor],
+        heads: Mapping[str, Tensor],
+        norms: Mapping[str, Tensor],
+    ) -> None:
+        clip, factor = self.stage.clip, self.stage.schedule(step)
+        shrink = {name: None if clip is None else (norm / clip).clamp_min(1.0)[None] for name, norm in norms.items()}
+        for name, gradient in combined.items():
+            self.encoder_blocks[name].update(gradient, factor, shrink[name])
+        for task, gradient in heads.items():
+            self.head_blocks[task].update(gradient, factor, shrink[self.model.encoder_of[task]])
 
     def _blame(self, step: int, work: _Work) -> str:
         where = f"stage {self.stage.number + 1}, step {step + 1}"

@@ -1,0 +1,338 @@
+"""Encoders of tasks' own, and stages that train one task: what moves, what does not, and what the joint best is then."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from polytask.errors import UserError
+from polytask.inference.predictor import load
+from polytask.recipe.build import Parts, build
+from polytask.recipe.load import load_recipe
+from polytask.recipe.run import train
+from polytask.runtime.folder import RunFolder, read_journal
+from polytask.tasks.task import Task
+from polytask.training.bests import judges_of, owner
+from polytask.training.stages import touched_tasks
+from polytask.training.step import Step
+from polytask.training.watch import Watcher
+
+Tiny = Callable[..., dict[str, Any]]
+PartsOf = Callable[[Mapping[str, Any]], Parts]
+StepOf = Callable[..., Step]
+
+TASKS = ("sentiment", "paraphrase", "similarity")
+STAGE = {"steps": 4, "batch_size": 10, "learning_rate": 1e-3}
+
+
+def own(recipe: dict[str, Any], *tasks: str) -> dict[str, Any]:
+    for name in tasks or TASKS:
+        recipe["tasks"][name]["encoder"] = "own"
+    return recipe
+
+
+def separate(tiny: Tiny, **changes: Any) -> dict[str, Any]:
+    """Each task fine-tuned on its own, in a stage of its own with everything of its own."""
+    return own(
+        tiny(
+            {**STAGE, "tasks": ["sentiment"], "steps": 5, "learning_rate": 3e-3, "evaluate_every": 2},
+            {**STAGE, "tasks": ["paraphrase"], "batch_size": 6, "weight_decay": 0.1, "evaluate_every": 1},
+            {**STAGE, "tasks": ["similarity"], "schedule": {"name": "cosine", "warmup": 2}, "evaluate_every": 2},
+            **changes,
+        )
+    )
+
+
+def weights_of(run: Path, which: str = "last") -> dict[str, Tensor]:
+    folder = RunFolder(run)
+    return load_file(folder.weights(str(getattr(folder.read_index(), which))))
+
+
+def part_of(weights: Mapping[str, Tensor], task: str, encoder: str) -> dict[str, Tensor]:
+    prefixes = (f"encoders.{encoder}.", f"heads.{task}.")
+    found = {name.removeprefix(prefixes[0]): tensor for name, tensor in weights.items() if name.startswith(prefixes)}
+    assert len(found) > 20
+    return found
+
+
+def assert_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+# -- what is built ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("owners", [(), ("sentiment",), ("paraphrase", "similarity"), TASKS])
+def test_encoders_exist_for_those_who_use_them_and_start_alike(tiny: Tiny, owners: tuple[str, ...]) -> None:
+    model = build(load_recipe(own(tiny(), *owners) if owners else tiny())).model
+    shared = {"shared"} if len(owners) < len(TASKS) else set()
+    assert set(model.encoders) == shared | set(owners)
+    assert model.encoder_of == {task: task if task in owners else "shared" for task in TASKS}
+    drawn = build(load_recipe(tiny())).model
+    for task in TASKS:
+        assert_equal(dict(model.encoder(task).named_parameters()), dict(drawn.encoders["shared"].named_parameters()))
+        assert_equal(dict(model.head(task).named_parameters()), dict(drawn.head(task).named_parameters()))
+    storages = [parameter.data_ptr() for parameter in model.parameters()]
+    assert len(set(storages)) == len(storages)
+
+
+def test_an_own_encoder_follows_its_tasks_rate_and_decay(tiny: Tiny, parts_of: PartsOf) -> None:
+    recipe = own(tiny({**STAGE, "head_learning_rate": 0.5}), "sentiment", "paraphrase")
+    recipe["tasks"]["sentiment"] |= {"learning_rate": 0.25, "weight_decay": 0.125}
+    stage = parts_of(recipe).stages[0]
+    assert stage.encoder_rules.keys() == {"sentiment", "paraphrase"}
+    assert (stage.encoder_rules["sentiment"].learning_rate, stage.encoder_rules["sentiment"].weight_decay) == (
+        0.25,
+        0.125,
+    )
+    assert stage.encoder_rules["paraphrase"] == stage.rule  # a head's rate is no encoder's
+    assert stage.head_rules["paraphrase"].learning_rate == 0.5
+
+
+# -- what moves ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("what", ["all", "heads"])
+@pytest.mark.parametrize("sharing", ["own", "shared"])
+def test_a_stage_of_one_task_leaves_all_else_as_it_was(
+    tiny: Tiny, tmp_path: Path, sharing: str, what: str, precision: str
+) -> None:
+    recipe = tiny({**STAGE, "tasks": ["sentiment"], "train": what}, precision=precision)
+    if sharing == "own":
+        own(recipe)
+    before = dict(build(load_recipe(recipe)).model.named_parameters())
+    after = weights_of(train(recipe, tmp_path / "run"))
+    assert before.keys() == after.keys()
+    moved = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    encoder = "sentiment" if sharing == "own" else "shared"
+    assert {"heads.sentiment.head.output.weight", "heads.sentiment.head.output.bias"} <= moved
+    assert {owner_and_part(name) for name in moved} == (
+        {("heads", "sentiment"), ("encoders", encoder)} if what == "all" else {("heads", "sentiment")}
+    )
+
+
+def owner_and_part(name: str) -> tuple[str, str]:
+    part, who, _ = name.split(".", 2)
+    return part, who
+
+
+def test_only_the_active_tasks_encoder_has_an_optimizer(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
+    parts = parts_of(separate(tiny))
+    for stage, task in enumerate(TASKS):
+        step = step_of(parts, stage)
+        assert set(step.encoder_blocks) == {task}
+        assert {name.rpartition(".")[0] for name in step.state_dict() if "encoder." in name or "head." in name} == {
+            f"encoder.{task}",
+            f"head.{task}",
+        }
+        step.release()
+
+
+def test_one_task_does_not_hear_of_another(tiny: Tiny, tmp_path: Path) -> None:
+    """What a task becomes does not depend on what an earlier stage did to another."""
+    together = weights_of(train(separate(tiny), tmp_path / "together"))
+    other = separate(tiny)
+    other["stages"][0] |= {"learning_rate": 1e-2, "steps": 2}
+    changed = weights_of(train(other, tmp_path / "other"))
+    for task in ("paraphrase", "similarity"):
+        assert_equal(part_of(together, task, task), part_of(changed, task, task))
+    assert not torch.equal(
+        together["heads.sentiment.head.output.weight"], changed["heads.sentiment.head.output.weight"]
+    )
+
+
+@pytest.mark.parametrize("mixing", ["joint", "proportional"])
+def test_trained_side_by_side_own_encoders_are_as_trained_alone(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf, mixing: str
+) -> None:
+    """In one stage, clipped hard: no task's gradient enters another's norm, and each moves as it would by itself."""
+    stage = {**STAGE, "steps": 6, "clip": 0.01, "mixing": mixing, "schedule": {"name": "constant", "warmup": 0}}
+    parts = parts_of(own(tiny(stage, drop=0.0)))
+    step = step_of(parts)
+    for number in range(6):
+        step(number)
+    together = {name: tensor.clone() for name, tensor in step.weights().items()}
+    turns = [{micro.task for micro in parts.stages[0].plan(number)} for number in range(6)]
+    step.release()
+    for task in TASKS:
+        parts = parts_of(own(tiny({**stage, "tasks": [task], "mixing": "joint"}, drop=0.0)))
+        step = step_of(parts)
+        for number in range(sum(task in turn for turn in turns)):
+            step(number)
+        assert_equal(part_of(together, task, task), part_of(step.weights(), task, task))
+
+
+def test_surgery_acts_on_what_is_shared_only(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
+    stage = {**STAGE, "mixing": "joint", "schedule": {"name": "constant", "warmup": 0}}
+    found = {}
+    for aggregator in ("sum", "pcgrad"):
+        step = step_of(parts_of(own(tiny({**stage, "aggregator": aggregator}, drop=0.0), "similarity")))
+        for number in range(4):
+            step(number)
+        found[aggregator] = {name: tensor.clone() for name, tensor in step.weights().items()}
+    assert_equal(*(part_of(weights, "similarity", "similarity") for weights in found.values()))
+
+
+# -- the joint best --------------------------------------------------------------------------------------------------
+
+
+def evaluations(run: Path) -> list[dict[str, Any]]:
+    return [event for event in read_journal(run / "journal.jsonl") if event["event"] == "evaluation"]
+
+
+FIRSTS = {"sentiment": "accuracy", "paraphrase": "accuracy", "similarity": "pearson"}
+
+
+def test_the_joint_best_takes_each_own_encoder_at_its_best(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = separate(tiny)
+    run = train(recipe, tmp_path / "run")
+    index, events = RunFolder(run).read_index(), evaluations(run)
+    best = load(run).evaluate()
+    chosen = []
+    for stage, task in enumerate(TASKS):
+        within = [event["scores"][task][FIRSTS[task]] for event in events if event["stage"] == stage]
+        assert best["tasks"][task][FIRSTS[task]] == max(within)  # not the untrained head's, were it better by chance
+        chosen.append(within.index(max(within)) < len(within) - 1)
+        after = {event["scores"][task][FIRSTS[task]] for event in events if event["stage"] > stage}
+        assert after <= {within[-1]}  # later stages leave it where its own ended
+    assert any(chosen), "the tables should make some task's best another than its last"
+    assert best["aggregate"] == pytest.approx(index.best_aggregate)
+    assert best["aggregate"] >= max(event["aggregate"] for event in events if event["stage"] == 2)
+    assert_equal(load_file(run / "model.safetensors"), weights_of(run, "best"))
+
+
+def test_dev_predictions_are_those_of_the_joint_best(tiny: Tiny, tables: Path, tmp_path: Path) -> None:
+    run = train(separate(tiny), tmp_path / "run")
+    predictor = load(run)
+    for task in TASKS:
+        predictor.predict_table(task, tables / f"{task}-dev.csv", tmp_path / "out.csv")
+        assert (run / "predictions" / f"{task}-dev.csv").read_bytes() == (tmp_path / "out.csv").read_bytes()
+
+
+class Evaluated(Watcher):
+    """Takes note of which tasks are evaluated in each stage."""
+
+    def __init__(self) -> None:
+        self.seen: list[set[str]] = []
+
+    def stage(self, number: int, stages: int, start: int, steps: int) -> None:
+        self.seen.append(set())
+
+    def evaluating(self, task: str, rows: int, done: int) -> None:
+        self.seen[-1].add(task)
+
+
+def test_a_stage_does_not_evaluate_anew_what_it_cannot_change(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = separate(tiny)
+    parts = build(load_recipe(recipe))
+    assert [touched_tasks(parts.model, stage) for stage in parts.stages] == [{task} for task in TASKS]
+    shared = build(load_recipe(tiny({"tasks": ["sentiment"]}, {"tasks": ["sentiment"], "train": "heads"})))
+    assert [touched_tasks(shared.model, stage) for stage in shared.stages] == [set(TASKS), {"sentiment"}]
+    watcher = Evaluated()
+    run = train(recipe, tmp_path / "run", watcher=watcher)
+    assert watcher.seen == [set(TASKS), {"paraphrase"}, {"similarity"}]  # all of them once, to begin with
+    assert all(list(event["scores"]) == list(TASKS) for event in evaluations(run))
+    last = load(run, checkpoint="last").evaluate()["tasks"]
+    for task, scores in evaluations(run)[-1]["scores"].items():
+        assert scores == {name: value for name, value in last[task].items() if not name.startswith("swap")}
+
+
+def test_heads_that_nothing_trains_have_no_say_in_the_best(tiny: Tiny, tmp_path: Path) -> None:
+    """Encoder and one head: the other heads stay as drawn, and what they score by chance does not choose."""
+    recipe = tiny({**STAGE, "tasks": ["sentiment"], "steps": 12, "evaluate_every": 1})
+    run = train(recipe, tmp_path / "run")
+    events = evaluations(run)
+    scores = [event["scores"]["sentiment"]["accuracy"] for event in events]
+    assert RunFolder(run).read_index().best == f"1-{events[scores.index(max(scores))]['step']:06d}"
+    assert set(load(run).evaluate()["tasks"]) == set(TASKS)
+    parts = build(load_recipe(recipe))
+    assert judges_of(parts.model, parts.stages, TASKS) == {"shared": ["sentiment"]}
+
+
+def test_an_own_encoder_without_dev_rows_is_best_as_it_is_last(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = separate(tiny)
+    for task in ("paraphrase", "similarity"):
+        del recipe["tasks"][task]["dev"]
+    run = train(recipe, tmp_path / "run")
+    best, last = load_file(run / "model.safetensors"), weights_of(run)
+    peak = load_file(RunFolder(run).weights(RunFolder(run).read_index().best_of["sentiment"]))
+    assert_equal(part_of(best, "sentiment", "sentiment"), part_of(peak, "sentiment", "sentiment"))
+    for task in ("paraphrase", "similarity"):
+        assert_equal(part_of(best, task, task), part_of(last, task, task))
+
+
+def test_every_parameter_belongs_to_an_encoder(tiny: Tiny) -> None:
+    model = build(load_recipe(own(tiny(), "sentiment"))).model
+    assert {owner(model, name) for name, _ in model.named_parameters()} == {"shared", "sentiment"}
+    assert owner(model, "heads.paraphrase.head.output.weight") == "shared"
+    assert owner(model, "heads.sentiment.head.output.weight") == "sentiment"
+
+
+# -- early stopping --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sharing", ["own", "shared"])
+def test_early_stopping_listens_to_the_stages_own_tasks_within_the_stage(
+    tiny: Tiny, tmp_path: Path, sharing: str
+) -> None:
+    patience = {"evaluate_every": 2, "early_stopping": {"patience": 2}, "steps": 40}
+    recipe = tiny(
+        {**STAGE, **patience, "tasks": ["sentiment"]},
+        {**STAGE, **patience, "tasks": ["paraphrase", "similarity"]},
+        drop=0.0,
+    )
+    run = train(own(recipe) if sharing == "own" else recipe, tmp_path / "run")
+    for stage, tasks in enumerate((["sentiment"], ["paraphrase", "similarity"])):
+        values = [
+            sum(event["scores"][task][FIRSTS[task]] for task in tasks) / len(tasks)
+            for event in evaluations(run)
+            if event["stage"] == stage
+        ]
+        stale: list[int] = []
+        best = -1.0
+        for value in values:
+            stale.append(0 if value > best else stale[-1] + 1)
+            best = max(best, value)
+        assert all(count < 2 for count in stale[:-1])
+        assert stale[-1] == 2 or len(values) == 20
+
+
+def test_a_task_that_gets_better_by_chance_does_not_keep_anothers_stage_going(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage's task stands still while the others, on the same encoder, rise with every evaluation."""
+    calls = itertools.count()
+
+    def scripted(task: Task, *_: object) -> dict[str, float]:
+        return {"n": 20, FIRSTS[task.name]: 0.5 if task.name == "sentiment" else 0.001 * next(calls)}
+
+    monkeypatch.setattr("polytask.training.loop.score", scripted)
+    stopping = {"evaluate_every": 1, "early_stopping": {"patience": 2}, "steps": 9, "tasks": ["sentiment"]}
+    run = train(tiny({**STAGE, **stopping}), tmp_path / "run")
+    assert len(evaluations(run)) == 3
+
+
+# -- saved -----------------------------------------------------------------------------------------------------------
+
+
+def test_each_own_encoder_can_be_saved(tiny: Tiny, tmp_path: Path) -> None:
+    predictor = load(train(own(tiny(STAGE), "sentiment"), tmp_path / "run"))
+    with pytest.raises(UserError, match="has the encoders 'sentiment' and 'shared'; name a task"):
+        predictor.save_encoder(tmp_path / "any")
+    words = {}
+    for task in TASKS:
+        predictor.save_encoder(tmp_path / task, task)
+        words[task] = load_file(tmp_path / task / "model.safetensors")
+        assert json.loads((tmp_path / task / "config.json").read_text())["num_hidden_layers"] == 2
+    assert_equal(words["paraphrase"], words["similarity"])
+    assert any(not torch.equal(tensor, words["sentiment"][name]) for name, tensor in words["similarity"].items())
