@@ -73,6 +73,7 @@ class Stage:
     epoch_steps: int
     evaluate_every: int
     patience: Patience | None
+    diagnose: bool
 
     @property
     def steps(self) -> int:
