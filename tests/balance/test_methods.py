@@ -65,7 +65,8 @@ def test_dwa_is_the_papers_formula(options: dict[str, float], period: int) -> No
         if epoch < 2:
             assert weights_T.tolist() == pytest.approx(GIVEN_T.tolist())
         else:
-            means = [sum(losses(e * period + k) for k in range(period)) / period for e in (epoch - 2, epoch - 1)]
+            epochs = [range(e * period, (e + 1) * period) for e in (epoch - 2, epoch - 1)]
+            means = [torch.stack([losses(k) for k in steps]).mean(0) for steps in epochs]
             r = [float(means[1][t] / means[0][t]) for t in range(3)]
             total = sum(math.exp(one / temperature) for one in r)
             wanted = [3 * math.exp(r[t] / temperature) / total * float(GIVEN_T[t]) for t in range(3)]
