@@ -388,6 +388,16 @@ def test_a_frozen_encoder_has_no_cosines(tiny: Tiny, parts_of: PartsOf, step_of:
     assert (result.cosines, result.layer_cosines, step.conflicts.share) == ({}, {}, None)
 
 
+def test_conflicts_are_counted_on_after_a_crash(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
+    one, other = (step_of(parts_of(tiny(JOINT | {"diagnose": True}))) for _ in range(2))
+    for cosine in (-0.5, 0.5, 0.5):
+        one.conflicts.count({"a~b": cosine})
+    other.load_state_dict({name: tensor.clone() for name, tensor in one.state_dict().items()})
+    assert other.conflicts.share == pytest.approx(1 / 3)
+    other.conflicts.count({"a~b": 0.5})
+    assert other.conflicts.share == pytest.approx(1 / 4)
+
+
 def test_cosines_and_conflicts_by_hand() -> None:
     gramian_TT = torch.tensor([[4.0, -3.0, 0.0], [-3.0, 9.0, 0.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
     assert cosines(gramian_TT, ["a", "b", "c"]) == {"a~b": -0.5}

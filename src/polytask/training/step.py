@@ -118,9 +118,7 @@ class Step:
         *means, norm_read = torch.cat([work.losses_T, work.penalties_T, norm[None]]).tolist()
         if not all(math.isfinite(number) for number in (*means, norm_read)):
             raise NonFiniteLoss(self._blame(step, work))
-        angles = {
-            pair: c for name, g in gramians.items() for pair, c in cosines(g, self._users(name, work.active)).items()
-        }
+        angles = self._cosines(work, gramians)
         layers = self._layer_cosines(work) if self.stage.diagnose else {}
         self.conflicts.count(angles)
         self._update(step, combined, work.heads, norm)
@@ -297,6 +295,12 @@ class Step:
         generator = torch_generator(self.seed, self.stage.number, step, "aggregator")
         weights_T = owed_T * aggregator.weights(gramian_TT, generator)
         return torch.mv(buffers.t(), weights_T.to(buffers))
+
+    def _cosines(self, work: _Work, gramians: Mapping[str, Tensor]) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name, gramian_TT in gramians.items():
+            found |= cosines(gramian_TT, self._users(name, work.active))
+        return found
 
     def _layer_cosines(self, work: _Work) -> dict[str, dict[str, float]]:
         found: dict[str, dict[str, float]] = {}
