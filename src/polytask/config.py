@@ -264,6 +264,8 @@ class StageSettings(Settings):
     """How the losses are weighed: see `polytask list balance`."""
     aggregator: Choice = Member(name="sum")
     """How the tasks' encoder gradients become one: see `polytask list aggregators`."""
+    diagnose: bool = False
+    """Record the cosines between the tasks' encoder gradients, each layer's too, whatever the aggregator. Joint mixing only."""
     regularizers: list[RegularizerSettings] = []
     """Penalties that are added to the losses: see `polytask list regularizers`."""
     early_stopping: EarlyStopping | None = None

@@ -50,7 +50,12 @@ def test_a_constant_weight_is_the_one_that_the_gramian_gets(aggregator: Aggregat
 def test_the_same_generator_draws_the_same_and_the_default_one_is_left_alone(aggregator: Aggregator) -> None:
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
-    assert torch.equal(weigh(aggregator, gradients(4), seed=1), weigh(aggregator, gradients(4), seed=1))
+    other = type(aggregator)()
+    assert torch.equal(weigh(aggregator, gradients(4), seed=1), weigh(other, gradients(4), seed=1))
+    torch.rand(10)
+    torch.manual_seed(7)
+    assert torch.equal(weigh(aggregator, gradients(4, 1), seed=2), weigh(other, gradients(4, 1), seed=2))
+    torch.manual_seed(0)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -59,6 +64,33 @@ def test_a_task_without_a_gradient_does_no_harm(aggregator: Aggregator) -> None:
     gradient_TW[1] = 0
     assert weigh(aggregator, gradient_TW).isfinite().all()
     assert weigh(aggregator, torch.zeros(3, 6, dtype=torch.float64)).isfinite().all()
+
+
+def lines(*factors: float) -> Tensor:
+    return torch.tensor(factors, dtype=torch.float64)[:, None] * gradients(1)
+
+
+AWKWARD = {
+    "opposed": lines(1, -1),
+    "opposed, of two lengths": lines(1, -3),
+    "nearly opposed": lines(1, -1) + 1e-9 * gradients(2, 1),
+    "the same": lines(1, 1, 1),
+    "on one line": lines(1, 2, -1, 0.5),
+    "tiny": 1e-12 * gradients(3),
+    "huge": 1e12 * gradients(3),
+    "of three sizes": torch.tensor([[1e-3], [1.0], [1e3]], dtype=torch.float64) * gradients(3),
+    "one that is zero": 0 * gradients(1),
+    "more than dimensions": gradients(8, width=3),
+}
+
+
+@pytest.mark.parametrize("gradient_TW", AWKWARD.values(), ids=list(AWKWARD))
+def test_awkward_gradients_have_a_finite_combination(aggregator: Aggregator, gradient_TW: Tensor) -> None:
+    for seed in range(3):
+        weights_T = weigh(aggregator, gradient_TW, seed)
+        assert weights_T.shape == (len(gradient_TW),)
+        assert weights_T.isfinite().all()
+        assert (weights_T.float() @ gradient_TW.float()).isfinite().all()
 
 
 def test_the_gramian_is_not_written_to(aggregator: Aggregator) -> None:
@@ -74,10 +106,15 @@ def test_its_state_goes_on_as_if_nothing_had_happened(aggregator: Aggregator) ->
     again = type(aggregator)()
     again.load_state_dict({name: tensor.clone() for name, tensor in aggregator.state_dict().items()})
     assert torch.equal(weigh(again, gradients(3, 5)), weigh(aggregator, gradients(3, 5)))
+    assert torch.equal(weigh(again, gradients(2, 6)), weigh(aggregator, gradients(2, 6)))
 
 
 def test_members_differ_pairwise() -> None:
-    found = {name: weigh(aggregators.create(name), gradients(3, 2)) for name in aggregators.names()}
+    found = {}
+    for name in aggregators.names():
+        member = aggregators.create(name)
+        weigh(member, gradients(3, 1))  # GradVac's first step is PCGrad's
+        found[name] = weigh(member, gradients(3, 2))
     for a, b in combinations(found, 2):
         assert not torch.allclose(found[a], found[b]), f"{a} and {b} are the same"
 

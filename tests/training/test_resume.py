@@ -34,6 +34,20 @@ MIXED: dict[str, tuple[Mapping[str, Any], ...]] = {
     "joint, pcgrad": (
         {**STAGE, "steps": 12, "epochs": None, "mixing": "joint", "aggregator": "pcgrad", "micro_batch": 4},
     ),
+    "joint, famo, gradvac, diagnosed": (
+        {
+            **STAGE,
+            "steps": 12,
+            "epochs": None,
+            "mixing": "joint",
+            "micro_batch": 4,
+            "evaluate_every": 5,
+            "balance": "famo",
+            "aggregator": {"name": "gradvac", "beta": 0.3},
+            "diagnose": True,
+        },
+    ),
+    "uncertainty, then dwa": ({**STAGE, "balance": "uncertainty"}, {**STAGE, "balance": {"name": "dwa", "period": 3}}),
     "annealed": ({**STAGE, "epochs": 2, "mixing": "annealed"},),
     "rdrop": ({**STAGE, "regularizers": [{"name": "rdrop", "weight": {"sentiment": 1.0, "similarity": 0.5}}]},),
     "early stopping": (

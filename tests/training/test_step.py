@@ -27,8 +27,9 @@ from polytask.regularizers.base import Regularizer
 from polytask.runtime.folder import read_journal
 from polytask.runtime.keys import torch_generator
 from polytask.runtime.processes import Processes
+from polytask.training.gradients import gramian
 from polytask.training.stages import Penalty
-from polytask.training.step import Step, gramian
+from polytask.training.step import Step
 
 Tiny = Callable[..., dict[str, Any]]
 PartsOf = Callable[[Mapping[str, Any]], Parts]

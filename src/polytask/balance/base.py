@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -12,20 +13,33 @@ from polytask.registry import Registry
 class LossBalance(ABC):
     """Weighs the losses of the stage's tasks.
 
-    ``weights`` is asked before a step's backward passes and may use only what earlier steps told ``observe``: that is
-    what lets every task's loss be weighed as it is computed, without holding T graphs.
+    Weights that follow from what earlier steps told ``observe`` are asked for before a step's backward passes, and
+    scale its losses. A member that ``uses_losses`` weighs a step by its own losses; since a gradient is linear in its
+    weight, such a step computes every task's gradient unweighted, in a buffer of its own, and scales it afterwards:
+    exact, without holding T graphs. One that ``looks_again`` is told the losses of the same rows, under the same
+    dropout, after the update too; that costs another forward pass.
     """
 
-    def __init__(self, given_T: Tensor) -> None:
-        """``given_T``: the factors that the recipe gives each task."""
+    uses_losses: ClassVar[bool] = False
+    looks_again: ClassVar[bool] = False
+
+    def __init__(self, given_T: Tensor, epoch_steps: int) -> None:
+        """``given_T``: the factors that the recipe gives each task; ``epoch_steps``: how many steps an epoch has."""
         self.given_T = given_T
+        self.epoch_steps = epoch_steps
 
     @abstractmethod
-    def weights(self) -> Tensor:
-        """Return the weights of all tasks, ``(T,)``."""
+    def weights(self, losses_T: Tensor | None) -> Tensor:
+        """Return the weights of all tasks, ``(T,)``, the recipe's factors included.
 
-    def observe(self, losses_T: Tensor) -> None:
-        """Take note of a step's mean losses, ``(T,)``, NaN for tasks that had no rows in it."""
+        ``losses_T``: the step's mean losses, NaN for tasks without rows in it; None if the member does not use them.
+        """
+
+    def observe(self, losses_T: Tensor, after_T: Tensor | None) -> None:
+        """Take note of a step's mean losses, ``(T,)``, NaN for tasks without rows in it.
+
+        ``after_T``: the same rows' after the update; None if the member does not look again.
+        """
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what ``load_state_dict`` needs to go on as if nothing had happened."""

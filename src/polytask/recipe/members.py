@@ -74,8 +74,9 @@ def check_recipe(recipe: Recipe) -> None:
         problems.check(f"{where}.tasks", lambda stage=stage: stage_tasks(recipe, stage))  # type: ignore[misc]
         problems.check(f"{where}.early_stopping", lambda stage=stage: _check_stopping(recipe, stage))  # type: ignore[misc]
         problems.check(f"{where}.mixing", lambda stage=stage: new_mixing(stage))  # type: ignore[misc]
-        problems.check(f"{where}.balance", lambda s=stage: balances.check(s.balance.name, s.balance.options))  # type: ignore[misc]
+        problems.check(f"{where}.balance", lambda stage=stage: new_balance(recipe, stage, 1))  # type: ignore[misc]
         problems.check(f"{where}.aggregator", lambda stage=stage: new_aggregator(recipe, stage))  # type: ignore[misc]
+        problems.check(f"{where}.diagnose", lambda stage=stage: _check_diagnosis(recipe, stage))  # type: ignore[misc]
         problems.check(f"{where}.regularizers", lambda stage=stage: new_penalties(recipe, stage))  # type: ignore[misc]
     problems.settle()
 
@@ -202,22 +203,41 @@ def new_mixing(stage: StageSettings) -> Mixing:
     return mixing
 
 
-def new_balance(recipe: Recipe, stage: StageSettings) -> LossBalance:
-    """Return a stage's loss balance, which knows the factors that the recipe gives its tasks."""
+def new_balance(recipe: Recipe, stage: StageSettings, epoch_steps: int) -> LossBalance:
+    """Return a stage's loss balance, which knows the factors that the recipe gives its tasks.
+
+    One that weighs a step's tasks against each other is refused where steps hold one task only.
+    """
     given_T = torch.tensor([recipe.tasks[name].weight for name in stage_tasks(recipe, stage)])
-    return balances.create(stage.balance.name, given_T, **stage.balance.options)
+    balance = balances.create(stage.balance.name, given_T, epoch_steps, **stage.balance.options)
+    if balance.uses_losses and _splits_tasks(recipe, stage):
+        raise RecipeError(
+            f"'{stage.balance.name}' weighs the losses of one step against each other, {_one_task(stage)}"
+        )
+    return balance
 
 
 def new_aggregator(recipe: Recipe, stage: StageSettings) -> Aggregator:
     """Return a stage's aggregator. Surgery on steps that hold one task only is refused: there is nothing to combine."""
     aggregator = aggregators.create(stage.aggregator.name, **stage.aggregator.options)
-    several = len(stage_tasks(recipe, stage)) > 1
-    if several and aggregator.constant(2) is None and not new_mixing(stage).joins_tasks:
+    if aggregator.constant(2) is None and _splits_tasks(recipe, stage):
         raise RecipeError(
-            f"'{stage.aggregator.name}' combines the gradients of several tasks in one step, and the mixing "
-            f"'{stage.mixing.name}' puts one task in a step. Use mixing = \"joint\"."
+            f"'{stage.aggregator.name}' combines the gradients of several tasks in one step, {_one_task(stage)}"
         )
     return aggregator
+
+
+def _check_diagnosis(recipe: Recipe, stage: StageSettings) -> None:
+    if stage.diagnose and _splits_tasks(recipe, stage):
+        raise RecipeError(f"it compares the gradients of several tasks in one step, {_one_task(stage)}")
+
+
+def _splits_tasks(recipe: Recipe, stage: StageSettings) -> bool:
+    return len(stage_tasks(recipe, stage)) > 1 and not new_mixing(stage).joins_tasks
+
+
+def _one_task(stage: StageSettings) -> str:
+    return f"and the mixing '{stage.mixing.name}' puts one task in a step. Use mixing = \"joint\"."
 
 
 def new_penalties(recipe: Recipe, stage: StageSettings) -> tuple[Penalty, ...]:

@@ -48,13 +48,14 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
         adam=Adam(*settings.optimizer.betas, settings.optimizer.epsilon, settings.optimizer.name == "adamw"),
         schedule=Schedule(settings.schedule.name, _warmup(settings.schedule, steps, epoch_steps), steps),
         clip=settings.clip or None,
-        balance=new_balance(recipe, settings),
+        balance=new_balance(recipe, settings, epoch_steps),
         aggregator=new_aggregator(recipe, settings),
         penalties=new_penalties(recipe, settings),
         epoch_steps=epoch_steps,
         evaluate_every=settings.evaluate_every or epoch_steps,
         patience=Patience(stopping.patience, stopping.minimum) if stopping else None,
         encoder_rules={n: _own_rule(n, recipe, settings) for n in names if recipe.tasks[n].encoder == "own"},
+        diagnose=settings.diagnose,
     )
 
 

@@ -93,7 +93,7 @@ class Trainer:
                 self._take(step, stage, done)
                 done += 1
             evaluates = bool(self.dev_rows) and stage.evaluates_after(done)
-            self._update(owes_evaluation=evaluates and not self._evaluate(stage, done, stop))
+            self._update(owes_evaluation=evaluates and not self._evaluate(step, done, stop))
             gives_up = evaluates and stage.patience is not None and self.index.stale >= stage.patience.evaluations
             stops = self.processes.any(bool(stop))
             if stops or evaluates or done % self.checkpoint_every == 0 or done == stage.steps:
@@ -143,15 +143,17 @@ class Trainer:
             learning_rate=result.learning_rate,
             rows=result.rows,
             tokens=result.tokens,
+            **({"cosines": result.cosines} if result.cosines else {}),
+            **({"layer_cosines": result.layer_cosines} if result.layer_cosines else {}),
             seconds=round(time.perf_counter() - started, 4),
         )
 
-    def _evaluate(self, stage: Stage, done: int, stop: StopRequest) -> bool:
+    def _evaluate(self, step: Step, done: int, stop: StopRequest) -> bool:
         """Score the dev tables and take note of bests. Returns False if a request to stop came first: it is still owed.
 
         Tasks of which the stage moves no weight have the scores that they had.
         """
-        started = time.perf_counter()
+        started, stage = time.perf_counter(), step.stage
         touched, known = touched_tasks(self.model, stage), self.index.scores
         due = [name for name in self.dev_rows if name in touched or name not in known]
         try:
@@ -179,6 +181,7 @@ class Trainer:
             scores=scores,
             aggregate=total,
             best=best,
+            **({} if step.conflicts.share is None else {"conflict": step.conflicts.share}),
             seconds=round(time.perf_counter() - started, 4),
         )
         return True

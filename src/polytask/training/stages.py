@@ -77,6 +77,7 @@ class Stage:
     epoch_steps: int
     evaluate_every: int
     patience: Patience | None
+    diagnose: bool
     encoder_rules: Mapping[str, Rule] = field(default_factory=dict)
 
     @property

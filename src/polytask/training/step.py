@@ -5,9 +5,10 @@ Shapes: T tasks with rows in the step, n numbers of a block, N rows of a micro-b
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -15,18 +16,18 @@ from torch import Tensor, nn
 
 from polytask.data.rows import TaskRows
 from polytask.encoder.base import Encoder
-from polytask.errors import NonFiniteLoss, OutOfMemory, first_ten, listed
+from polytask.errors import NonFiniteLoss, first_ten, listed
 from polytask.model import Model, TaskView
 from polytask.runtime.device import is_out_of_memory
 from polytask.runtime.keys import torch_generator
 from polytask.runtime.processes import Processes
 from polytask.tasks.task import Task
 
+from .gradients import Conflicts, cosines, gramian, gramian_by_layer
 from .optim import Block, Masters
 from .plan import Micro
+from .room import Room
 from .stages import Stage, trained_parameters
-
-_COLUMNS = 1 << 20  # of a Gramian at once: a few MiB a task, added up in float64
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class StepResult:
     """What a step did: mean loss and penalty of each of its tasks, gradient norm before clipping, rows and tokens.
 
     ``shrunk_to`` is the largest micro-batch from now on, if the step found that memory does not hold a larger one.
+    ``cosines``: between the encoder gradients of each pair of tasks, "a~b", where they were kept apart;
+    ``layer_cosines``: the same in each layer, as ``Encoder.layer_of`` counts them, of a stage that is diagnosed.
     """
 
     losses: dict[str, float]
@@ -43,13 +46,19 @@ class StepResult:
     rows: int
     tokens: int
     shrunk_to: int | None = None
+    cosines: dict[str, float] = field(default_factory=dict)
+    layer_cosines: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What a step's backward passes add into: gradients of trunks ``(T or 1, n)`` and heads ``(n,)``, losses, penalties."""
+    """What a step's backward passes add into: gradients of trunks ``(T or 1, n)`` and heads ``(n,)``, losses, penalties.
+
+    ``weights``: what each task's loss is multiplied by before its backward pass.
+    """
 
     active: list[str]
+    weights: dict[str, float]
     trunks: dict[str, Tensor]
     heads: dict[str, Tensor]
     losses_T: Tensor
@@ -93,6 +102,8 @@ class Step:
         for task in model.heads:
             if task not in stage.tasks:
                 self._freeze(_named(f"heads.{task}.", model.heads[task]), set(), torch.float32)
+        self.aggregators = {name: copy.deepcopy(stage.aggregator) for name in self.encoder_blocks}
+        self.conflicts = Conflicts()
         self._buffers: dict[str, Tensor] = {}
         self._room = Room()
         model.train()
@@ -102,22 +113,28 @@ class Step:
         before = self._room.rows
         micros, work = self._accumulated(step)
         self.processes.add_up(*work.tensors())
-        combined = {name: self._combine(name, work, step) for name in work.trunks}
+        owed = self._weigh_heads(work)
+        gramians = {name: gramian(work.trunks[name]) for name in work.trunks if self._apart(name, work.active)}
+        combined = {name: self._combine(name, work, owed, gramians, step) for name in work.trunks}
         norms = {name: _norm(group) for name, group in self._groups(combined, work.heads).items()}
         norm = _norm(list(norms.values()))
         *means, norm_read = torch.cat([work.losses_T, work.penalties_T, norm[None]]).tolist()
         if not all(math.isfinite(number) for number in (*means, norm_read)):
             raise NonFiniteLoss(self._blame(step, work))
+        angles = self._cosines(work, gramians)
+        layers = self._layer_cosines(work) if self.stage.diagnose else {}
+        self.conflicts.count(angles)
         self._update(step, combined, work.heads, norms)
         losses = dict(zip(work.active, means, strict=False))
-        self.stage.balance.observe(torch.tensor([losses.get(task, math.nan) for task in self.stage.tasks]))
+        after = self._losses_again(step, micros, work.active) if self.stage.balance.looks_again else None
+        self.stage.balance.observe(self._of_stage(losses), None if after is None else self._of_stage(after))
         for penalty in self.stage.penalties:
             penalty.regularizer.after_step(self.model)
         penalised = zip(work.active, means[len(work.active) :], strict=True) if self.stage.penalties else ()
         rate = self.stage.rule.learning_rate * self.stage.schedule(step)
         rows, tokens = sum(len(micro.rows) for micro in micros), self.stage.plan.tokens([step])
         shrunk_to = None if self._room.rows == before else self._room.rows
-        return StepResult(losses, dict(penalised), norm_read, rate, rows, tokens, shrunk_to)
+        return StepResult(losses, dict(penalised), norm_read, rate, rows, tokens, shrunk_to, angles, layers)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the fp32 master of every parameter of the model, by name."""
@@ -189,7 +206,8 @@ class Step:
             *((f"encoder.{name}", block) for name, block in self.encoder_blocks.items()),
             *((f"head.{task}", block) for task, block in self.head_blocks.items()),
             ("balance", self.stage.balance),
-            ("aggregator", self.stage.aggregator),
+            *((f"aggregator.{name}", aggregator) for name, aggregator in self.aggregators.items()),
+            ("conflicts", self.conflicts),
             *((f"regularizer.{n}", penalty.regularizer) for n, penalty in enumerate(self.stage.penalties)),
             ("memory", self._room),
         ]
@@ -220,11 +238,23 @@ class Step:
         for name, block in self.encoder_blocks.items():
             users = self._users(name, active)
             if users:
-                shared = self.stage.aggregator.constant(len(users)) is not None
-                trunks[name] = self._buffer(f"encoder {name}", 1 if shared else len(users), block.numbers)
+                buffers = len(users) if self._apart(name, active) else 1
+                trunks[name] = self._buffer(f"encoder {name}", buffers, block.numbers)
         heads = {task: self._buffer(f"head {task}", 1, self.head_blocks[task].numbers)[0] for task in active}
         losses_T, penalties_T = torch.zeros(2, len(active), device=self.device)
-        return _Work(active, trunks, heads, losses_T, penalties_T, [])
+        return _Work(active, self._weights_before(active), trunks, heads, losses_T, penalties_T, [])
+
+    def _apart(self, encoder: str, active: Sequence[str]) -> bool:
+        """Say whether each task's gradient of an encoder is kept in a buffer of its own."""
+        stage = self.stage
+        constant = self.aggregators[encoder].constant(len(self._users(encoder, active)))
+        return constant is None or stage.balance.uses_losses or stage.diagnose
+
+    def _weights_before(self, active: Sequence[str]) -> dict[str, float]:
+        if self.stage.balance.uses_losses:
+            return dict.fromkeys(active, 1.0)
+        weights = dict(zip(self.stage.tasks, self.stage.balance.weights(None).tolist(), strict=True))
+        return {task: weights[task] for task in active}
 
     def _buffer(self, name: str, tasks: int, numbers: int) -> Tensor:
         held = self._buffers.get(name)
@@ -233,21 +263,24 @@ class Step:
         return held[:tasks].zero_()
 
     def _backward(self, step: int, micro: Micro, work: _Work) -> None:
-        batch = self.rows[micro.task].pack(micro.rows).to(self.device)
         self._point(micro.task, work)
-        key = (self.seed, self.stage.number, step, micro.task, micro.index)
-        view = TaskView(self.model, self.tasks[micro.task], batch, key)
+        view = self._view(step, micro)
         clean = view.run()
         penalty_N = torch.zeros_like(clean.loss_N)
         for penalty in self.stage.penalties:
             if penalty.weights.get(micro.task):
                 penalty_N = penalty_N + penalty.weights[micro.task] * penalty.regularizer.penalty(view, clean)
-        weight = float(self.stage.balance.weights()[self.stage.tasks.index(micro.task)])
+        weight = work.weights[micro.task]
         (weight / micro.of_rows * (clean.loss_N + penalty_N).sum()).backward()  # type: ignore[no-untyped-call]
         place = work.active.index(micro.task)
         work.losses_T[place] += clean.loss_N.detach().sum() / micro.of_rows
         work.penalties_T[place] += penalty_N.detach().sum() / micro.of_rows
-        work.seen.append((micro.task, batch.rows, clean.loss_N.detach()))
+        work.seen.append((micro.task, view.batch.rows, clean.loss_N.detach()))
+
+    def _view(self, step: int, micro: Micro) -> TaskView:
+        batch = self.rows[micro.task].pack(micro.rows).to(self.device)
+        key = (self.seed, self.stage.number, step, micro.task, micro.index)
+        return TaskView(self.model, self.tasks[micro.task], batch, key)
 
     def _point(self, task: str, work: _Work) -> None:
         self.head_blocks[task].point(work.heads[task])
@@ -260,14 +293,61 @@ class Step:
     def _users(self, encoder: str, tasks: Sequence[str]) -> list[str]:
         return [task for task in tasks if self.model.encoder_of[task] == encoder]
 
-    def _combine(self, encoder: str, work: _Work, step: int) -> Tensor:
-        aggregator, buffers = self.stage.aggregator, work.trunks[encoder]
-        constant = aggregator.constant(len(self._users(encoder, work.active)))
-        if constant is not None:
+    def _weigh_heads(self, work: _Work) -> dict[str, float]:
+        """Return the weight that each task's gradients are still owed, its head's having got it."""
+        balance = self.stage.balance
+        if not balance.uses_losses:
+            return dict.fromkeys(work.active, 1.0)
+        losses_T = self._of_stage(dict(zip(work.active, work.losses_T.tolist(), strict=True)))
+        weights = dict(zip(self.stage.tasks, balance.weights(losses_T).tolist(), strict=True))
+        for task, gradient in work.heads.items():
+            gradient.mul_(weights[task])
+        return weights
+
+    def _combine(
+        self, encoder: str, work: _Work, owed: Mapping[str, float], gramians: Mapping[str, Tensor], step: int
+    ) -> Tensor:
+        aggregator, buffers = self.aggregators[encoder], work.trunks[encoder]
+        users = self._users(encoder, work.active)
+        constant = aggregator.constant(len(users))
+        if constant is not None and encoder not in gramians:
             return buffers[0] if constant == 1.0 else buffers[0].mul_(constant)
+        owed_T = torch.tensor([owed[task] for task in users], dtype=torch.float64)
+        gramian_TT = gramians[encoder] * owed_T * owed_T[:, None]
+        if not gramian_TT.isfinite().all():
+            return torch.full_like(buffers[0], math.nan)  # no method can weigh it; whoever reads the norm will tell
         generator = torch_generator(self.seed, self.stage.number, step, "aggregator")
-        weights_T = aggregator.weights(gramian(buffers), generator).to(buffers)
-        return torch.mv(buffers.t(), weights_T)
+        weights_T = owed_T * aggregator.weights(gramian_TT, generator)
+        return torch.mv(buffers.t(), weights_T.to(buffers))
+
+    def _cosines(self, work: _Work, gramians: Mapping[str, Tensor]) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name, gramian_TT in gramians.items():
+            found |= cosines(gramian_TT, self._users(name, work.active))
+        return found
+
+    def _layer_cosines(self, work: _Work) -> dict[str, dict[str, float]]:
+        found: dict[str, dict[str, float]] = {}
+        for name, buffers in work.trunks.items():
+            encoder, prefix = self.model.encoders[name], f"encoders.{name}."
+            assert isinstance(encoder, Encoder)
+            layers = {s: encoder.layer_of(s.name.removeprefix(prefix)) for s in self.encoder_blocks[name].masters.slots}
+            for layer, gramian_TT in gramian_by_layer(buffers, layers).items():
+                angles = cosines(gramian_TT, self._users(name, work.active))
+                found[str(layer)] = found.get(str(layer), {}) | angles
+        return found
+
+    def _losses_again(self, step: int, micros: Sequence[Micro], active: Sequence[str]) -> dict[str, float]:
+        """Return the losses of a step's rows, under the same dropout, on the weights as they are now."""
+        losses_T = torch.zeros(len(active), device=self.device)
+        with torch.no_grad():
+            for micro in micros[self.processes.rank :: self.processes.size]:
+                losses_T[active.index(micro.task)] += self._view(step, micro).run().loss_N.sum() / micro.of_rows
+        self.processes.add_up(losses_T)
+        return dict(zip(active, losses_T.tolist(), strict=True))
+
+    def _of_stage(self, losses: Mapping[str, float]) -> Tensor:
+        return torch.tensor([losses.get(task, math.nan) for task in self.stage.tasks])
 
     def _groups(self, combined: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
         """Return the gradients of each encoder and its tasks' heads: what is clipped together."""
@@ -305,36 +385,6 @@ class Step:
             return f"The loss of {listed(elsewhere)} is not a finite number in rows of another process ({where})."
         rows = [f"task '{t}': {', '.join(self.rows[t].ids[row] for row in numbers)}" for t, numbers, _ in work.seen]
         return f"The gradient is not finite, though each row's loss is ({where}):\n{first_ten(rows)}"
-
-
-class Room:
-    """How many rows memory was found to hold in a micro-batch; None as long as it held whatever was asked."""
-
-    def __init__(self) -> None:
-        self.rows: int | None = None
-
-    def halve(self, micros: Sequence[Micro], where: str) -> None:
-        """Allow half of the largest micro-batch from now on. Raises OutOfMemory when that was one row."""
-        largest = max(micros, key=lambda micro: len(micro.rows))
-        if len(largest.rows) == 1:
-            raise OutOfMemory(
-                f"Memory does not hold even one row of task '{largest.task}' ({where}): lower max_length."
-            )
-        self.rows = len(largest.rows) // 2
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"rows": torch.tensor(self.rows or 0)}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.rows = int(state["rows"]) or None
-
-
-def gramian(gradients_Tn: Tensor) -> Tensor:
-    """Return the inner products ``(T, T)`` of gradients, float64 on the CPU."""
-    total_TT = torch.zeros(len(gradients_Tn), len(gradients_Tn), dtype=torch.float64, device=gradients_Tn.device)
-    for part_Tn in torch.split(gradients_Tn, _COLUMNS, dim=1):
-        total_TT += (part_Tn @ part_Tn.t()).double()
-    return total_TT.cpu()
 
 
 def _norm(gradients: Sequence[Tensor]) -> Tensor:

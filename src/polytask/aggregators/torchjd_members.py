@@ -1,0 +1,95 @@
+"""Members whose weights TorchJD computes (Quinton & Rey 2024, arXiv:2406.16232). Shapes: T tasks.
+
+None of them needs a solver under the GPL: UPGrad's projections, which TorchJD leaves to quadprog, are solved here.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+from torch import Tensor
+from torchjd.aggregation import AlignedMTLWeighting, FairGradWeighting, IMTLGWeighting, UPGradWeighting
+from torchjd.linalg import DualConeProjector
+
+from .base import Aggregator, aggregators
+from .roots import cosines, root, scaled
+
+
+@aggregators.register("imtl_g")
+class IMTLG(Aggregator):
+    """Equal projections of the combined gradient on every task's own direction (IMTL-G; Liu et al. 2021)."""
+
+    def __init__(self) -> None:
+        self._weighting = IMTLGWeighting()
+
+    def weights(self, gramian_TT: Tensor, generator: torch.Generator) -> Tensor:
+        return self._weighting(scaled(gramian_TT)[0])
+
+
+@aggregators.register("aligned_mtl")
+class AlignedMTL(Aggregator):
+    """Makes the gradients' principal components equally long, then averages (Aligned-MTL; Senushkin et al. 2023, alg. 1).
+
+    ``scale``: as long as the shortest of them ("min", the paper's), the median one, or their root mean square ("rmse").
+    """
+
+    def __init__(self, *, scale: Literal["min", "median", "rmse"] = "min") -> None:
+        self._weighting = AlignedMTLWeighting(scale_mode=scale)
+
+    def weights(self, gramian_TT: Tensor, generator: torch.Generator) -> Tensor:
+        return self._weighting(scaled(gramian_TT)[0])
+
+
+@aggregators.register("fairgrad")
+class FairGrad(Aggregator):
+    """The α-fair weights, those with Gw = w^(−1/α) (Ban & Ji 2024, eq. 4).
+
+    ``alpha``: 1 is proportional fairness, which is Nash-MTL's; 2 the least potential delay; ∞ would be max-min fairness.
+    Tasks without a gradient get no weight: there is nothing to be fair about.
+    """
+
+    def __init__(self, *, alpha: float = 2.0) -> None:
+        if alpha <= 0:
+            raise ValueError(f"alpha is {alpha}; it is a number above 0")
+        self.alpha = alpha
+        self._weighting = FairGradWeighting(alpha)
+
+    def weights(self, gramian_TT: Tensor, generator: torch.Generator) -> Tensor:
+        weights_T = torch.zeros_like(gramian_TT[0])
+        moved_T = gramian_TT.diagonal() > 0
+        if moved_T.any():
+            part_TT, square = scaled(gramian_TT[moved_T][:, moved_T])
+            # If Gw = w^(−1/α), then (sG)(kw) = (kw)^(−1/α) for k = s^(−α/(1+α)).
+            weights_T[moved_T] = self._weighting(part_TT) * square ** (-self.alpha / (1.0 + self.alpha))
+        return weights_T
+
+
+@aggregators.register("upgrad")
+class UPGrad(Aggregator):
+    """Projects each gradient onto the cone of directions that conflict with none, and averages (Quinton & Rey 2024)."""
+
+    def __init__(self) -> None:
+        self._weighting = UPGradWeighting(projector=NonNegativeLeastSquares())
+
+    def weights(self, gramian_TT: Tensor, generator: torch.Generator) -> Tensor:
+        return self._weighting(gramian_TT)
+
+
+class NonNegativeLeastSquares(DualConeProjector):
+    """Solves min vᵀGv subject to v ≥ u as min ‖A(u + z)‖ over z ≥ 0, where AᵀA = G (Lawson & Hanson 1974, ch. 23)."""
+
+    def __call__(self, U: Tensor, G: Tensor) -> Tensor:
+        """Return, for each row u of ``U`` ``(…, T)``, the v that is its projection's weights."""
+        norms_T = G.diagonal().clamp_min(0.0).sqrt().numpy()
+        unit_TT = root(cosines(G))  # on unit vectors, so that short gradients count for the solver's tolerance
+        projected = [_projected(u_T, unit_TT, norms_T) for u_T in U.reshape(-1, len(G)).numpy()]
+        return torch.from_numpy(np.stack(projected)).view_as(U)
+
+
+def _projected(u_T: np.ndarray, unit_TT: np.ndarray, norms_T: np.ndarray) -> np.ndarray:
+    added_T, _ = nnls(unit_TT, -unit_TT @ (norms_T * u_T))
+    found: np.ndarray = u_T + np.divide(added_T, norms_T, out=np.zeros_like(added_T), where=norms_T > 0)
+    return found

@@ -1,0 +1,485 @@
+"""Balances, aggregators and cosines in a step, against the tasks' gradients as autograd gives them.
+
+Shapes: T tasks, n numbers of the encoder.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from polytask.aggregators.base import aggregators
+from polytask.balance.base import LossBalance, balances
+from polytask.encoder.base import Encoder, WordEmbedding
+from polytask.errors import NonFiniteLoss, RecipeError
+from polytask.model import Model, Out, TaskView
+from polytask.recipe.build import Parts, check
+from polytask.recipe.load import load_recipe
+from polytask.recipe.run import train
+from polytask.runtime.folder import read_journal
+from polytask.runtime.keys import torch_generator
+from polytask.training.gradients import Conflicts, cosines
+from polytask.training.step import Step, StepResult
+
+Tiny = Callable[..., dict[str, Any]]
+PartsOf = Callable[[Mapping[str, Any]], Parts]
+StepOf = Callable[..., Step]
+
+TASKS = ["sentiment", "paraphrase", "similarity"]
+PAIRS = ["sentiment~paraphrase", "sentiment~similarity", "paraphrase~similarity"]
+JOINT = {"steps": 6, "batch_size": 10, "learning_rate": 1e-3, "mixing": "joint", "clip": 0}
+SURGERY = [name for name in aggregators.names() if aggregators.create(name).constant(2) is None]
+
+
+class Truth:
+    """Each task's loss and gradient in a step, from a copy of the model as it stands. Dropout is off."""
+
+    def __init__(self, model: Model, parts: Parts, number: int) -> None:
+        model = copy.deepcopy(model).requires_grad_(True)
+        for table in model.modules():
+            if isinstance(table, WordEmbedding):
+                table.gradient_VD = None  # where a step left it pointing at
+        self.losses: dict[str, float] = {}
+        self.gradients: dict[str, dict[str, Tensor]] = {}
+        named = dict(model.named_parameters())
+        for task in parts.tasks:
+            micros = [micro for micro in parts.stages[0].plan(number) if micro.task == task]
+            rows = [int(row) for micro in micros for row in micro.rows]
+            batch = parts.train_rows[task].pack(rows)
+            assert batch.labels_N is not None
+            loss = parts.tasks[task].kind.loss(model(task, batch), batch.labels_N).mean()
+            found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+            self.losses[task] = loss.item()
+            self.gradients[task] = {
+                name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(named.items(), found, strict=True)
+            }
+
+    def trunk(self, task: str, part: str = "encoders.") -> Tensor:
+        return torch.cat([g.flatten() for n, g in self.gradients[task].items() if n.startswith(part)]).double()
+
+    def trunk_Tn(self, weights: Mapping[str, float] | None = None) -> Tensor:
+        return torch.stack([self.trunk(task) * (weights or {}).get(task, 1.0) for task in TASKS])
+
+
+def taken(step: Step) -> dict[str, Tensor]:
+    """Return the gradients that the first step's update was given, by parameter: ten times Adam's first moment."""
+    blocks = [*step.encoder_blocks.values(), *step.head_blocks.values()]
+    return {slot.name: 10 * slot.of(block.m) for block in blocks for slot in block.masters.slots}
+
+
+def trunk_of(gradients: Mapping[str, Tensor], model: Model) -> Tensor:
+    names = [name for name, _ in model.named_parameters() if name.startswith("encoders.")]
+    return torch.cat([gradients[name].flatten() for name in names]).double()
+
+
+def assert_near(found: Tensor, wanted: Tensor, tolerance: float) -> None:
+    assert (found - wanted).norm() <= tolerance * wanted.norm()
+
+
+def assert_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor], tolerance: float = 0.0) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert (tensor - other[name]).abs().max() <= tolerance, name
+
+
+def weights_after(step: Step, steps: int) -> dict[str, Tensor]:
+    for number in range(steps):
+        step(number)
+    return {name: tensor.clone() for name, tensor in step.weights().items()}
+
+
+# -- aggregators -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SURGERY)
+def test_the_encoder_gets_the_combination_and_heads_keep_their_own(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf, name: str
+) -> None:
+    parts = parts_of(tiny(JOINT | {"aggregator": name, "micro_batch": 4}, drop=0.0))
+    truth, step = Truth(parts.model, parts, 0), step_of(parts)
+    step(0)
+    trunk_Tn = truth.trunk_Tn()
+    generator = torch_generator(parts.recipe.seed, 0, 0, "aggregator")
+    weights_T = aggregators.create(name).weights(trunk_Tn @ trunk_Tn.T, generator)
+    assert not torch.allclose(weights_T, weights_T[0].expand(3), rtol=1e-3)
+    found = taken(step)
+    assert_near(trunk_of(found, parts.model), weights_T @ trunk_Tn, 1e-3)
+    for task in TASKS:
+        for parameter, gradient in truth.gradients[task].items():
+            if parameter.startswith(f"heads.{task}."):
+                torch.testing.assert_close(found[parameter], gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SURGERY)
+def test_heads_get_the_very_gradients_of_the_plain_sum(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf, name: str
+) -> None:
+    gradients = []
+    for aggregator in ("sum", name):
+        step = step_of(parts_of(tiny(JOINT | {"aggregator": aggregator})))
+        step(0)
+        gradients.append(taken(step))
+    apart = {n for n, gradient in gradients[0].items() if not torch.equal(gradient, gradients[1][n])}
+    assert apart
+    assert all(name.startswith("encoders.") for name in apart)
+
+
+def test_pcgrad_adds_up_and_does_not_average(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
+    def norm(aggregator: str) -> float:
+        # One task twice: its gradients agree, so there is nothing to project.
+        recipe = tiny(JOINT | {"aggregator": aggregator}, drop=0.0)
+        recipe["tasks"] = {"a": recipe["tasks"]["sentiment"], "b": recipe["tasks"]["sentiment"]}
+        parts = parts_of(recipe)
+        for head in parts.model.heads.values():
+            head.load_state_dict(parts.model.heads["a"].state_dict())
+        step = step_of(parts)
+        result = step(0)
+        assert result.cosines == {} or result.cosines["a~b"] > 0
+        return float(trunk_of(taken(step), parts.model).norm())
+
+    assert norm("pcgrad") == pytest.approx(norm("sum"), rel=1e-5)
+    assert norm("pcgrad") == pytest.approx(2 * norm("mean"), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["pcgrad", "gradvac"])
+def test_the_order_is_not_drawn_from_the_default_generator(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf, name: str
+) -> None:
+    one, other = (step_of(parts_of(tiny(JOINT | {"aggregator": name}))) for _ in range(2))
+    weights = weights_after(one, 3)
+    for number in range(3):
+        torch.manual_seed(number)
+        torch.rand(100)
+        other(number)
+    assert_same(weights, other.weights())
+
+
+@pytest.mark.parametrize("name", SURGERY)
+def test_a_gradient_that_is_not_finite_reaches_no_aggregator(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf, name: str
+) -> None:
+    parts = parts_of(tiny(JOINT | {"aggregator": name}))
+    step = step_of(parts)
+    step(0)
+    rows = next(micro.rows for micro in parts.stages[0].plan(1) if micro.task == "similarity")
+    labels_N = parts.train_rows["similarity"].labels_N
+    assert labels_N is not None
+    labels_N[int(rows[3])] = math.nan
+    before = {key: tensor.clone() for key, tensor in (step.state_dict() | step.weights()).items()}
+    with pytest.raises(NonFiniteLoss, match="task 'similarity'"):
+        step(1)
+    assert_same(before, step.state_dict() | step.weights())
+
+
+# -- balances that weigh a step by its own losses ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("aggregator", ["sum", "mean", "pcgrad", "cagrad"])
+@pytest.mark.parametrize("micro_batch", [None, 3])
+def test_famo_scales_trunk_and_heads_by_the_losses_of_the_batch(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf, aggregator: str, micro_batch: int | None
+) -> None:
+    stage = JOINT | {"aggregator": aggregator, "micro_batch": micro_batch, "balance": "famo"}
+    recipe = tiny(stage, drop=0.0)
+    recipe["tasks"]["paraphrase"]["weight"] = 3.0
+    parts = parts_of(recipe)
+    truth, step = Truth(parts.model, parts, 0), step_of(parts)
+    assert step(0).losses == pytest.approx(truth.losses, rel=1e-5)
+    inverse = {task: 1 / truth.losses[task] for task in TASKS}
+    weights = {task: inverse[task] / sum(inverse.values()) for task in TASKS}
+    weights["paraphrase"] *= 3.0
+    trunk_Tn = truth.trunk_Tn(weights)
+    generator = torch_generator(parts.recipe.seed, 0, 0, "aggregator")
+    combined_n = aggregators.create(aggregator).weights(trunk_Tn @ trunk_Tn.T, generator) @ trunk_Tn
+    found = taken(step)
+    assert_near(trunk_of(found, parts.model), combined_n, 1e-3)
+    for task in TASKS:
+        for parameter, gradient in truth.gradients[task].items():
+            if parameter.startswith(f"heads.{task}."):
+                torch.testing.assert_close(found[parameter], weights[task] * gradient, rtol=1e-3, atol=1e-6)
+
+
+class Spy(LossBalance):
+    """Notes what it is told."""
+
+    uses_losses = True
+    looks_again = True
+
+    def __init__(self) -> None:
+        super().__init__(torch.ones(3), 1)
+        self.told: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.asked = torch.zeros(3)
+
+    def weights(self, losses_T: Tensor | None) -> Tensor:
+        assert losses_T is not None
+        self.asked = losses_T
+        return self.given_T
+
+    def observe(self, losses_T: Tensor, after_T: Tensor | None) -> None:
+        assert after_T is not None
+        self.told.append((self.asked, losses_T, after_T))
+
+
+@pytest.mark.parametrize("micro_batch", [None, 4])
+def test_a_balance_that_looks_again_sees_the_same_rows_after_the_update(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf, micro_batch: int | None
+) -> None:
+    parts = parts_of(tiny(JOINT | {"micro_batch": micro_batch}, drop=0.0))
+    spy, step = Spy(), step_of(parts)
+    object.__setattr__(step.stage, "balance", spy)
+    for number in range(3):
+        before = Truth(parts.model, parts, number).losses
+        result = step(number)
+        after = Truth(parts.model, parts, number).losses
+        asked_T, losses_T, after_T = spy.told[-1]
+        assert torch.equal(asked_T, losses_T)
+        assert losses_T.tolist() == pytest.approx([result.losses[task] for task in TASKS])
+        assert losses_T.tolist() == pytest.approx([before[task] for task in TASKS], rel=1e-5)
+        assert after_T.tolist() == pytest.approx([after[task] for task in TASKS], rel=1e-5)
+        assert not torch.allclose(losses_T, after_T)
+
+
+def test_looking_again_is_under_the_same_dropout(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
+    parts = parts_of(tiny(JOINT | {"learning_rate": 1e-12}, drop=0.3))
+    spy, step = Spy(), step_of(parts)
+    object.__setattr__(step.stage, "balance", spy)
+    step(0)
+    _, losses_T, after_T = spy.told[-1]
+    torch.testing.assert_close(losses_T, after_T, rtol=1e-6, atol=0.0)
+    parts.model.eval()
+    assert losses_T.tolist() != pytest.approx(list(Truth(parts.model, parts, 0).losses.values()), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("stage", "buffers", "passes"),
+    [
+        ({}, 1, 3),
+        ({"aggregator": "mean", "balance": "uncertainty"}, 1, 3),
+        ({"balance": "dwa"}, 1, 3),
+        ({"aggregator": "gradvac", "balance": "dwa"}, 3, 3),
+        ({"diagnose": True}, 3, 3),
+        ({"balance": "famo"}, 3, 6),
+    ],
+)
+def test_only_what_is_asked_for_is_paid_for(
+    tiny: Tiny,
+    parts_of: PartsOf,
+    step_of: StepOf,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: dict[str, Any],
+    buffers: int,
+    passes: int,
+) -> None:
+    step = step_of(parts_of(tiny(JOINT | stage)))
+    run, seen = TaskView.run, []
+
+    def counted(view: TaskView, *arguments: Any, **options: Any) -> Out:
+        seen.append(view.task.name)
+        return run(view, *arguments, **options)
+
+    monkeypatch.setattr(TaskView, "run", counted)
+    result = step(0)
+    assert len(step._buffers["encoder shared"]) == buffers
+    assert seen == TASKS * (passes // 3)
+    assert bool(result.cosines) == (buffers > 1)
+    assert bool(result.layer_cosines) == stage.get("diagnose", False)
+
+
+@pytest.mark.parametrize("name", [name for name in balances.names() if not balances.member(name).uses_losses])
+def test_a_balance_of_earlier_losses_weighs_any_mixing(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf, name: str
+) -> None:
+    step = step_of(parts_of(tiny(JOINT | {"mixing": "round_robin", "balance": name, "steps": 9}, drop=0.0)))
+    plain = step_of(parts_of(tiny(JOINT | {"mixing": "round_robin", "steps": 9}, drop=0.0)))
+    weights = weights_after(step, 9)
+    assert step.stage.balance.weights(None).isfinite().all()
+    if name == "fixed":
+        assert_same(weights, weights_after(plain, 9))
+
+
+# -- cosines -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", [{"aggregator": "pcgrad"}, {"diagnose": True}, {"balance": "famo"}], ids=str)
+def test_cosines_are_those_of_the_tasks_gradients(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf, stage: dict[str, Any]
+) -> None:
+    parts = parts_of(tiny(JOINT | stage | {"micro_batch": 4}, drop=0.0))
+    step, conflicts = step_of(parts), 0
+    for number in range(4):
+        truth = Truth(parts.model, parts, number)
+        result = step(number)
+        wanted = {f"{a}~{b}": between(truth.trunk(a), truth.trunk(b)) for a, b in (p.split("~") for p in PAIRS)}
+        assert list(result.cosines) == PAIRS
+        assert result.cosines == pytest.approx(wanted, abs=1e-4)
+        conflicts += min(wanted.values()) < 0
+    assert step.conflicts.share == conflicts / 4
+
+
+def test_a_diagnosis_is_layer_by_layer(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
+    parts = parts_of(tiny(JOINT | {"diagnose": True, "aggregator": "cagrad"}, drop=0.0))
+    truth, step = Truth(parts.model, parts, 0), step_of(parts)
+    layers = {"0": "embeddings", "1": "layers.0.", "2": "layers.1.", "3": "pooler."}
+    result = step(0)
+    assert list(result.layer_cosines) == list(layers)
+    for layer, part in layers.items():
+        for pair, cosine in result.layer_cosines[layer].items():
+            a, b = (part_of(truth, task, part) for task in pair.split("~"))
+            assert cosine == pytest.approx(between(a, b), abs=1e-4)
+    assert list(result.layer_cosines["1"]) == PAIRS
+    assert list(result.layer_cosines["3"]) == PAIRS[:1]  # similarity pools by mean: it has no gradient up there
+
+
+def part_of(truth: Truth, task: str, part: str) -> Tensor:
+    named = truth.gradients[task].items()
+    chosen = [g.flatten() for n, g in named if n.removeprefix("encoders.shared.").startswith(part)]
+    return torch.cat(chosen).double()
+
+
+def between(a: Tensor, b: Tensor) -> float:
+    return float(torch.cosine_similarity(a, b, dim=0))
+
+
+@pytest.mark.parametrize(
+    ("aggregator", "tolerance"), [("pcgrad", 0.0), ("sum", 1e-5)]
+)  # of a sum, the order of adding is another
+def test_a_diagnosis_changes_nothing(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf, aggregator: str, tolerance: float
+) -> None:
+    stage = JOINT | {"aggregator": aggregator, "optimizer": {"name": "adamw", "epsilon": 1e-5}}
+    plain, told = (step_of(parts_of(tiny(stage | {"diagnose": diagnose}))) for diagnose in (False, True))
+    assert_same(weights_after(plain, 3), weights_after(told, 3), tolerance)
+
+
+def test_tasks_with_encoders_of_their_own_are_not_compared(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
+    parts = parts_of(tiny(JOINT | {"aggregator": "gradvac", "diagnose": True}, drop=0.0))
+    shared = parts.model.encoders["shared"]
+    assert isinstance(shared, Encoder)
+    encoder_of = {"sentiment": "texts", "paraphrase": "pairs", "similarity": "pairs"}
+    heads = {task: parts.model.head(task) for task in TASKS}
+    model = Model({"texts": shared, "pairs": copy.deepcopy(shared)}, heads, encoder_of)
+    object.__setattr__(parts, "model", model)
+    step = step_of(parts)
+    for number in range(2):
+        result = step(number)
+        assert list(result.cosines) == ["paraphrase~similarity"]
+        assert {pair for layer in result.layer_cosines.values() for pair in layer} == {"paraphrase~similarity"}
+    state = step.state_dict()
+    assert state["aggregator.pairs.usual"].shape == (2, 2)
+    assert state["aggregator.texts.usual"].shape == (1, 1)
+
+
+def test_a_frozen_encoder_has_no_cosines(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
+    step = step_of(parts_of(tiny(JOINT | {"train": "heads", "aggregator": "cagrad", "diagnose": True})))
+    result = step(0)
+    assert (result.cosines, result.layer_cosines, step.conflicts.share) == ({}, {}, None)
+
+
+def test_conflicts_are_counted_on_after_a_crash(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
+    one, other = (step_of(parts_of(tiny(JOINT | {"diagnose": True}))) for _ in range(2))
+    for cosine in (-0.5, 0.5, 0.5):
+        one.conflicts.count({"a~b": cosine})
+    other.load_state_dict({name: tensor.clone() for name, tensor in one.state_dict().items()})
+    assert other.conflicts.share == pytest.approx(1 / 3)
+    other.conflicts.count({"a~b": 0.5})
+    assert other.conflicts.share == pytest.approx(1 / 4)
+
+
+def test_cosines_and_conflicts_by_hand() -> None:
+    gramian_TT = torch.tensor([[4.0, -3.0, 0.0], [-3.0, 9.0, 0.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    assert cosines(gramian_TT, ["a", "b", "c"]) == {"a~b": -0.5}
+    conflicts = Conflicts()
+    assert conflicts.share is None
+    for seen in ({"a~b": 0.3}, {"a~b": 0.3, "a~c": -0.1}, {}, {"a~b": 0.0}):
+        conflicts.count(seen)
+    assert conflicts.share == pytest.approx(1 / 3)
+
+
+def test_the_journal_records_cosines_and_the_share_of_steps_in_conflict(tiny: Tiny, tmp_path: Path) -> None:
+    stage = {**JOINT, "aggregator": "imtl_g", "diagnose": True, "evaluate_every": 3}
+    run = train(tiny(stage, {**JOINT, "evaluate_every": 3}), tmp_path / "run")
+    events = read_journal(run / "journal.jsonl")
+    for number in (0, 1):
+        steps = [event for event in events if event["event"] == "step" and event["stage"] == number]
+        evaluations = [event for event in events if event["event"] == "evaluation" and event["stage"] == number]
+        if number == 1:
+            assert not any({"cosines", "layer_cosines", "conflict"} & event.keys() for event in (*steps, *evaluations))
+        else:
+            in_conflict = [min(event["cosines"].values()) < 0 for event in steps]
+            assert all(event["layer_cosines"].keys() == {"0", "1", "2", "3"} for event in steps)
+            assert [event["conflict"] for event in evaluations] == [sum(in_conflict[:3]) / 3, sum(in_conflict) / 6]
+
+
+# -- what cannot be --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stage", "told"),
+    [
+        (
+            {"balance": "famo"},
+            r"stages\.0\.balance: 'famo' weighs the losses of one step.*'proportional' puts one task",
+        ),
+        ({"diagnose": True}, r"stages\.0\.diagnose: it compares the gradients.*Use mixing = \"joint\""),
+        ({"aggregator": "cagrad"}, r"stages\.0\.aggregator: 'cagrad' combines.*Use mixing = \"joint\""),
+        ({"balance": {"name": "dwa", "period": 0}}, "period is 0"),
+    ],
+)
+def test_what_compares_tasks_wants_them_in_one_step(tiny: Tiny, stage: dict[str, Any], told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        check(load_recipe(tiny(stage)).recipe)
+    if "period" not in told:
+        check(load_recipe(tiny(stage | {"tasks": ["sentiment"]})).recipe)
+        check(load_recipe(tiny(stage | {"mixing": "joint"})).recipe)
+
+
+# -- several processes -----------------------------------------------------------------------------------------------
+
+WORKER = """
+import json, sys
+from polytask.recipe.run import train
+train(json.loads(sys.argv[1]), sys.argv[2])
+"""
+
+
+def test_two_processes_balance_and_combine_as_one(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf, tmp_path: Path
+) -> None:
+    stage = JOINT | {"micro_batch": 3, "aggregator": "gradvac", "balance": "famo", "diagnose": True}
+    recipe = tiny(stage | {"optimizer": {"name": "adamw", "epsilon": 1e-5}}, drop=0.1)
+    run_two(recipe, tmp_path / "two")
+    step = step_of(parts_of(recipe))
+    events = [e for e in read_journal(tmp_path / "two" / "journal.jsonl") if e["event"] == "step"]
+    assert len(events) == 6
+    for number, event in enumerate(events):
+        result: StepResult = step(number)
+        assert event["losses"] == pytest.approx(result.losses, rel=1e-4)
+        assert event["cosines"] == pytest.approx(result.cosines, abs=1e-4)
+    assert_same(load_file(tmp_path / "two" / "model.safetensors"), step.weights(), 1e-5)
+
+
+def run_two(recipe: Mapping[str, Any], out: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "error", "-c", WORKER, json.dumps(recipe), str(out)]
+    workers = [
+        subprocess.Popen(command, env=os.environ | group | {"RANK": rank}, stderr=subprocess.PIPE, text=True)
+        for rank in "01"
+    ]
+    complaints = [worker.communicate(timeout=120)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], "\n".join(complaints)
