@@ -12,18 +12,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polytask.packing import PackedBatch, RowBatch
+from polytask.runtime.keys import Key
 
+from .masking import Masking
 from .tokens import TokenColumn, Tokenizer
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a row's texts become streams: one input (``separate`` is False), or one for each text."""
+    """How a row's texts become streams: one input (``separate`` is False), or one for each text.
+
+    With ``masking``, some tokens are masked anew each time that rows are packed, and are the labels.
+    """
 
     tokenizer: Tokenizer
     max_length: int
     separate: bool = False
     types: bool = True
+    masking: Masking | None = None
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,8 @@ class TaskRows:
         room = self.layout.tokenizer.room(not self.layout.separate and len(self.columns) == 2, self.layout.max_length)
         return int(((tokens > room).any(0) if self.layout.separate else tokens.sum(0) > room).sum())
 
-    def pack(self, rows: Sequence[int] | NDArray[np.int64]) -> RowBatch:
-        """Return the given rows as a batch, shorter rows first."""
+    def pack(self, rows: Sequence[int] | NDArray[np.int64], key: Key = ()) -> RowBatch:
+        """Return the given rows as a batch, shorter rows first. Masks are drawn from ``key`` and the row."""
         chosen = np.asarray(rows, dtype=np.int64)
         chosen = chosen[np.argsort(self.lengths[chosen], kind="stable")]
         if self.layout.separate:
@@ -65,7 +71,8 @@ class TaskRows:
         else:
             streams = (self._joined(chosen),)
         labels_N = None if self.labels_N is None else self.labels_N[torch.from_numpy(chosen)]
-        return RowBatch(streams, labels_N, tuple(int(row) for row in chosen))
+        batch = RowBatch(streams, labels_N, tuple(int(row) for row in chosen))
+        return batch if self.layout.masking is None else self.layout.masking(batch, key)
 
     def _joined(self, rows: NDArray[np.int64]) -> PackedBatch:
         layout = self.layout
