@@ -33,7 +33,7 @@ def predict_logits(
         with torch.inference_mode():
             for chosen in cut(order, rows.lengths, Cut(rows=0, tokens=_TOKENS)):
                 batch = rows.pack(chosen).to(device)
-                parts.append(model(task, batch).cpu())
+                parts.append(model.head(task).condense(model(task, batch), batch).cpu())
                 places += batch.rows
                 ticked(len(chosen))
     finally:

@@ -13,7 +13,7 @@ class Task:
     """A task's choices, after the recipe is resolved.
 
     ``text`` names one column or two; with two, ``pair`` says whether they are joined ("cross", with or without token
-    types) or encoded apart ("bi").
+    types) or encoded apart ("bi"). An ``auxiliary`` task is trained on, and not evaluated.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Task:
     max_length: int
     pair: Literal["single", "cross", "bi"]
     token_types: bool = True
+    auxiliary: bool = False
 
     @property
     def streams(self) -> int:

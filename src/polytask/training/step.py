@@ -207,9 +207,9 @@ class Step:
         return held[:tasks].zero_()
 
     def _backward(self, step: int, micro: Micro, work: _Work) -> None:
-        batch = self.rows[micro.task].pack(micro.rows).to(self.device)
-        self._point(micro.task, work)
         key = (self.seed, self.stage.number, step, micro.task, micro.index)
+        batch = self.rows[micro.task].pack(micro.rows, key).to(self.device)
+        self._point(micro.task, work)
         view = TaskView(self.model, self.tasks[micro.task], batch, key)
         clean = view.run()
         penalty_N = torch.zeros_like(clean.loss_N)
