@@ -68,6 +68,30 @@ class EncoderSettings(Settings):
     """Largest vocabulary of a tokenizer that is made from the training texts."""
 
 
+class RowsFrom(Settings):
+    """Rows that a task borrows from another task."""
+
+    task: str
+    """The task that the rows come from."""
+    label: str | None = None
+    """Only its rows with this label, as tables spell it or by its name."""
+    splits: Annotated[list[Literal["train", "dev"]], Field(min_length=1)] = ["train"]
+    """Its training rows (without those set apart for dev), its dev rows, or both."""
+    each: bool = False
+    """Each text of a pair as a row of its own, for `ranking` (`mlm` always reads them so)."""
+
+
+def _rows_from(value: Any) -> Any:
+    given = value if isinstance(value, list) else [value]
+    return [{"task": rows} if isinstance(rows, str) else rows for rows in given]
+
+
+Borrowed = Annotated[
+    list[RowsFrom], BeforeValidator(_rows_from, json_schema_input_type=str | RowsFrom | list[str | RowsFrom])
+]
+"""``"task"``, ``{ task = "task", label = … }``, or a list of them."""
+
+
 class TaskSettings(Settings):
     """One task: a table or two, what its columns mean, and how its labels are predicted."""
 
@@ -79,6 +103,11 @@ class TaskSettings(Settings):
     """The training table: a file relative to the recipe's folder (or to `data`), or a hub data set."""
     dev: str | float | list[dict[str, Any]] | None = None
     """The dev table, or the share of train that is set apart for it: seeded, stratified, equal texts kept together."""
+    rows_from: Borrowed | None = None
+    """Other tasks whose rows this one learns from, instead of or beside `train`."""
+    evaluate: bool | None = None
+    """false makes it an auxiliary task: trained on, but not scored, in no aggregate, and needing no dev table. By
+    default `mlm` and `ranking` are that unless they have a dev table."""
     text: str | list[str] | None = None
     """The text column, or two columns, which make it a pair task."""
     label: str | None = None
@@ -328,9 +357,10 @@ def _fields_at(location: Sequence[str | int]) -> list[str]:
         "optimizer": OptimizerSettings,
         "early_stopping": EarlyStopping,
         "train": Last,
+        "rows_from": RowsFrom,
     }
     names = [str(part) for part in location]
-    inner = names[2:] if names[:1] == ["stages"] else []  # a task may be called "train", too
+    inner = names[2:] if names[:1] in (["stages"], ["tasks"]) else []  # a task may be called "train", too
     candidates = [below.get(name) for name in reversed(inner)] + [tables.get(name) for name in names[:1]]
     table: type[Settings] = next((found for found in candidates if found is not None), Recipe)
     return list(table.model_fields)

@@ -110,6 +110,8 @@ def test_a_recipe_with_everything_fits(tiny: Tiny) -> None:
     )
     recipe["tasks"]["similarity"]["pair"] = {"name": "bi", "features": ["u", {"name": "cosine"}]}
     recipe["tasks"]["sentiment"] |= {"dev": 0.1, "labels": {"0": "bad"}, "head": {"name": "mlp", "layers": 2}}
+    recipe["tasks"]["words"] = {"kind": "mlm", "rows_from": ["sentiment", {"task": "paraphrase", "label": "1"}]}
+    recipe["tasks"]["pairs"] = {"kind": {"name": "ranking", "temperature": 0.1}, "rows_from": "paraphrase"}
     assert accepts(SCHEMA, recipe)
 
 
@@ -126,6 +128,8 @@ def test_a_recipe_with_everything_fits(tiny: Tiny) -> None:
         (("tasks", "sentiment"), "head", {"name": "mlp", "layer": 2}),
         (("tasks", "sentiment"), "kind", {"name": "regression"}),
         (("tasks", "sentiment"), "preset", "sst6"),
+        (("tasks", "sentiment"), "rows_from", {"tsk": "paraphrase"}),
+        (("tasks", "sentiment"), "rows_from", [{"task": "paraphrase", "splits": ["test"]}]),
         (("tasks", "similarity"), "pair", {"name": "bi", "features": ["w"]}),
         (("tasks", "similarity"), "pair", "crss"),
         (("stages", 0), "mixing", "jiont"),
