@@ -216,3 +216,11 @@ def test_heads_that_do_not_fit_are_refused(tiny: Tiny, tmp_path: Path, monkeypat
     monkeypatch.setattr("polytask.recipe.objectives.locate", lambda name, base: tmp_path)
     with pytest.raises(UserError, match=r"has a tensor of the shape \(3,\)"):
         adopt_language_heads(parts.model, recipe, tmp_path, lambda text: None)
+
+
+def test_texts_in_memory_need_no_label(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = tiny({**STAGE, "tasks": ["words"]}, only=("sentiment",))
+    texts = [{"text": f"a text about number {number}", "other": None} for number in range(12)]
+    recipe["tasks"]["words"] = {"kind": "mlm", "train": texts, "text": "text"}
+    run = train(recipe, tmp_path / "run")
+    assert load(run).predict("words", ["a text"])[0] > 1

@@ -36,6 +36,8 @@ LAYER_MODULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("feed_forward.down", ("output.dense",)),
     ("feed_forward.norm", ("output.LayerNorm",)),
 )
+"""Our module -> theirs, whose rows are stacked in ours. Read from left to right to save, from right to left to load."""
+
 LANGUAGE_PREFIX = "cls.predictions."
 LANGUAGE_HEAD = {
     "dense.weight": "transform.dense.weight",
@@ -45,7 +47,7 @@ LANGUAGE_HEAD = {
     "bias": "bias",
 }
 WORD_TABLE = "embeddings.word_embeddings.weight"
-"""Our module -> theirs, whose rows are stacked in ours. Read from left to right to save, from right to left to load."""
+"""The head of a masked language model: our names -> theirs below the prefix, and the table that it is tied to."""
 
 SIZES = {
     "vocabulary": "vocab_size",
