@@ -114,6 +114,30 @@ class Symmetric(Settings):
     """Factor of the divergence between the two orders' predictions, which is added to the mean of their losses."""
 
 
+class RowsFrom(Settings):
+    """Rows that a task borrows from another task."""
+
+    task: str
+    """The task that the rows come from."""
+    label: str | None = None
+    """Only its rows with this label, as tables spell it or by its name."""
+    splits: Annotated[list[Literal["train", "dev"]], Field(min_length=1)] = ["train"]
+    """Its training rows (without those set apart for dev), its dev rows, or both."""
+    each: bool = False
+    """Each text of a pair as a row of its own, for `ranking` (`mlm` always reads them so)."""
+
+
+def _rows_from(value: Any) -> Any:
+    given = value if isinstance(value, list) else [value]
+    return [{"task": rows} if isinstance(rows, str) else rows for rows in given]
+
+
+Borrowed = Annotated[
+    list[RowsFrom], BeforeValidator(_rows_from, json_schema_input_type=str | RowsFrom | list[str | RowsFrom])
+]
+"""``"task"``, ``{ task = "task", label = … }``, or a list of them."""
+
+
 class TaskSettings(Settings):
     """One task: a table or two, what its columns mean, and how its labels are predicted."""
 
@@ -125,6 +149,11 @@ class TaskSettings(Settings):
     """The training table: a file relative to the recipe's folder (or to `data`), or a hub data set."""
     dev: str | float | list[dict[str, Any]] | None = None
     """The dev table, or the share of train that is set apart for it: seeded, stratified, equal texts kept together."""
+    rows_from: Borrowed | None = None
+    """Other tasks whose rows this one learns from, instead of or beside `train`."""
+    evaluate: bool | None = None
+    """false makes it an auxiliary task: trained on, but not scored, in no aggregate, and needing no dev table. By
+    default `mlm` and `ranking` are that unless they have a dev table."""
     text: str | list[str] | None = None
     """The text column, or two columns, which make it a pair task."""
     label: str | None = None
@@ -395,6 +424,7 @@ def _fields_at(location: Sequence[str | int]) -> list[str]:
         "resample": ResampleSettings,
         "phrases": PhraseSettings,
         "symmetric": Symmetric,
+        "rows_from": RowsFrom,
     }
     names = [str(part) for part in location]
     inner = names[2:]  # a task may be called "train", too

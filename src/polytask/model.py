@@ -13,16 +13,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from polytask.encoder.base import Encoder
-from polytask.heads.heads.base import Head
+from polytask.encoder.base import Encoder, WordEmbedding
+from polytask.heads.language import EveryToken, LanguageHead
 from polytask.heads.orders import Orders, as_given
 from polytask.heads.pairs.base import Merge
 from polytask.heads.pooling.base import Pooling
 from polytask.heads.projection import Projection
 from polytask.heads.thresholds import Thresholds
-from polytask.packing import RowBatch
+from polytask.packing import EncoderOutput, PackedBatch, RowBatch
 from polytask.runtime.device import DTYPES
 from polytask.runtime.keys import reseed
+from polytask.tasks.kinds.mlm import condensed
 from polytask.tasks.task import Task
 
 
@@ -36,7 +37,7 @@ class TaskHead(nn.Module):
     def __init__(
         self,
         pooling: Pooling,
-        head: Head,
+        head: nn.Module,
         merge: Merge | None = None,
         *,
         projection: Projection | None = None,
@@ -57,6 +58,41 @@ class TaskHead(nn.Module):
         merged_ND = projected[0] if self.merge is None else self.merge(*projected)
         logits_NC: Tensor = self.thresholds(self.head(merged_ND))
         return logits_NC
+
+    def pool(self, output: EncoderOutput, stream: PackedBatch) -> Tensor:
+        """Return one vector ``(N, D)`` for each row's text in a stream."""
+        vector_ND: Tensor = self.pooling(output)
+        return vector_ND if stream.order_N is None else vector_ND[stream.order_N]
+
+    def condense(self, logits_NC: Tensor, batch: RowBatch) -> Tensor:
+        """Return what is kept of a batch's logits for predictions and scores: all of them."""
+        return logits_NC
+
+
+class TokenHead(TaskHead):
+    """A language model's head: logits ``(N, K, V)`` of the words at the K masked places of each text.
+
+    Its output layer is the encoder's word table, which stays the encoder's: it is held in a tuple, so that it is no
+    parameter of the head.
+    """
+
+    def __init__(self, head: LanguageHead, words: WordEmbedding) -> None:
+        super().__init__(EveryToken(words.embedding_dim), head)
+        self.tied = (words,)
+
+    def forward(self, vectors: Sequence[Tensor]) -> Tensor:
+        logits_MV: Tensor = self.head(vectors[0].flatten(0, 1), self.tied[0].decode)
+        return logits_MV.view(*vectors[0].shape[:2], -1)
+
+    def pool(self, output: EncoderOutput, stream: PackedBatch) -> Tensor:
+        """Return the vectors of the masked tokens, ``(N, K, D)``, fp32."""
+        tokens_PD: Tensor = self.pooling(output)
+        return tokens_PD[stream.masked_NK].float()
+
+    def condense(self, logits_NC: Tensor, batch: RowBatch) -> Tensor:
+        """Return ``(N, 3)``: all logits of all rows would be gigabytes."""
+        assert batch.labels_N is not None
+        return condensed(logits_NC, batch.labels_N)
 
 
 class Model(nn.Module):
@@ -111,8 +147,7 @@ class Model(nn.Module):
         vectors = []
         given: Sequence[Tensor | None] = embeddings or [None] * len(batch.streams)
         for stream, words_PD in zip(batch.streams, given, strict=True):
-            vector_ND = head.pooling(encoder(stream, words_PD, dtype=dtype))
-            vectors.append(vector_ND if stream.order_N is None else vector_ND[stream.order_N])
+            vectors.append(head.pool(encoder(stream, words_PD, dtype=dtype), stream))
         return head.orders(head, vectors)
 
 

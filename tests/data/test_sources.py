@@ -445,7 +445,7 @@ def test_a_suffix_that_is_not_read(put: Put) -> None:
     path = put("", "t.xlsx")
     assert refused(path, ["a"]) == (
         f"{path} is not a kind of table that polytask reads: "
-        "it reads '.csv', '.tsv', '.jsonl', '.ndjson' and '.parquet'."
+        "it reads '.csv', '.tsv', '.jsonl', '.ndjson', '.parquet' and '.txt'."
     )
 
 

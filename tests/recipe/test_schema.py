@@ -122,6 +122,8 @@ def test_a_recipe_with_everything_fits(tiny: Tiny) -> None:
     recipe["tasks"]["paraphrase"]["kind"] = {"name": "binary", "class_weights": "balanced", "focal": 2}
     recipe["tasks"]["similarity"] |= {"symmetric": True, "encoder": "own"}
     recipe["tasks"]["paraphrase"] |= {"symmetric": {"consistency": 0.5}}
+    recipe["tasks"]["words"] = {"kind": "mlm", "rows_from": ["sentiment", {"task": "paraphrase", "label": "1"}]}
+    recipe["tasks"]["pairs"] = {"kind": {"name": "ranking", "temperature": 0.1}, "rows_from": "paraphrase"}
     assert accepts(SCHEMA, recipe)
 
 
@@ -148,6 +150,8 @@ def test_a_recipe_with_everything_fits(tiny: Tiny) -> None:
         (("tasks", "sentiment"), "preset", "sst6"),
         (("tasks", "sentiment"), "pooling", {"name": "mean", "layers": "some"}),
         (("tasks", "sentiment"), "projection", {"layer": 2}),
+        (("tasks", "sentiment"), "rows_from", {"tsk": "paraphrase"}),
+        (("tasks", "sentiment"), "rows_from", [{"task": "paraphrase", "splits": ["test"]}]),
         (("tasks", "similarity"), "pair", {"name": "bi", "features": ["w"]}),
         (("tasks", "similarity"), "pair", "crss"),
         (("stages", 0), "mixing", "jiont"),

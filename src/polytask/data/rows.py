@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polytask.packing import PackedBatch, RowBatch
+from polytask.runtime.keys import Key
 
+from .masking import Masking
 from .tokens import Ids, TokenColumn, Tokenizer, keep_lengths
 
 
@@ -21,6 +23,7 @@ class Layout:
     """How a row's texts become streams: one input (``separate`` is False), or one for each text.
 
     With ``both``, a pair that is joined goes in twice, once in each order, the two next to each other.
+    With ``masking``, some tokens are masked anew each time that rows are packed, and are the labels.
     """
 
     tokenizer: Tokenizer
@@ -28,6 +31,7 @@ class Layout:
     separate: bool = False
     types: bool = True
     both: bool = False
+    masking: Masking | None = None
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,8 @@ class TaskRows:
         """Return the same rows with the two texts of each pair exchanged."""
         return replace(self, columns=self.columns[::-1])
 
-    def pack(self, rows: Sequence[int] | NDArray[np.int64]) -> RowBatch:
-        """Return the given rows as a batch, shorter rows first."""
+    def pack(self, rows: Sequence[int] | NDArray[np.int64], key: Key = ()) -> RowBatch:
+        """Return the given rows as a batch, shorter rows first. Masks are drawn from ``key`` and the row."""
         chosen = np.asarray(rows, dtype=np.int64)
         chosen = chosen[np.argsort(self.lengths[chosen], kind="stable")]
         if self.layout.separate:
@@ -74,7 +78,8 @@ class TaskRows:
         else:
             streams = (self._joined(chosen),)
         labels_N = None if self.labels_N is None else self.labels_N[torch.from_numpy(chosen)]
-        return RowBatch(streams, labels_N, tuple(int(row) for row in chosen))
+        batch = RowBatch(streams, labels_N, tuple(int(row) for row in chosen))
+        return batch if self.layout.masking is None else self.layout.masking(batch, key)
 
     def _joined(self, rows: NDArray[np.int64]) -> PackedBatch:
         layout = self.layout

@@ -12,16 +12,18 @@ from polytask.errors import TableError, listed, nearest
 
 from .audit import Problem
 from .formats import DataFrame, Dicts, Format, Frame, Hub, Parquet, Row
+from .running import RunningText
 from .textfiles import Delimited, JsonLines, TabSeparated
 
 Source: TypeAlias = str | Path | Sequence[Mapping[str, Any]] | DataFrame
 
-_SUFFIXES: dict[str, type[Delimited | JsonLines | Parquet]] = {
+_SUFFIXES: dict[str, type[Delimited | JsonLines | Parquet | RunningText]] = {
     ".csv": Delimited,
     ".tsv": TabSeparated,
     ".jsonl": JsonLines,
     ".ndjson": JsonLines,
     ".parquet": Parquet,
+    ".txt": RunningText,
 }
 
 
@@ -53,9 +55,10 @@ def header(source: Source) -> list[str]:
 def read_table(source: Source, columns: Sequence[str], *, optional: Sequence[str] = ()) -> Table:
     """Read ``columns``, and those of ``optional`` that the table has: the others are absent from ``Table.columns``.
 
-    A source is a path (.csv, .tsv, .jsonl, .ndjson, .parquet), "hub:NAME:SPLIT" or "hub:NAME:CONFIG:SPLIT", a list of
-    dicts or a DataFrame. Raises TableError when there is no such table, no such column or no row, or when the file is
-    not UTF-8; Unavailable when a package or the network is missing. Broken rows are no error here: see ``Audit``.
+    A source is a path (.csv, .tsv, .jsonl, .ndjson, .parquet; .txt is running text), "hub:NAME:SPLIT" or
+    "hub:NAME:CONFIG:SPLIT", a list of dicts or a DataFrame. Raises TableError when there is no such table, no such
+    column or no row, or when the file is not UTF-8; Unavailable when a package or the network is missing. Broken rows are
+    no error here: see ``Audit``.
     """
     table = _open(source)
     names = table.header([*columns, *optional])

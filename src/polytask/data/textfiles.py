@@ -68,7 +68,9 @@ class _Lines(Iterator[str]):
         return f"{self._name}: {where} is 0x{raw[at]:02X}, which is not UTF-8.{guess} Save the table as UTF-8."
 
 
-class _File(Format):
+class TextFile(Format):
+    """A format that is read line by line."""
+
     @contextmanager
     def _lines(self) -> Iterator[_Lines]:
         self._digest = hashlib.sha256()
@@ -79,7 +81,7 @@ class _File(Format):
             raise TableError(f"{self.name} cannot be read: {error.strerror}.") from error
 
 
-class Delimited(_File):
+class Delimited(TextFile):
     delimiters = ",\t;"
 
     def header(self, wanted: Sequence[str] | None = None) -> list[str]:
@@ -163,7 +165,7 @@ def _opening(record: list[str], delimiter: str) -> int:
     return text.count("\n", 0, at)
 
 
-class JsonLines(_File):
+class JsonLines(TextFile):
     def header(self, wanted: Sequence[str] | None = None) -> list[str]:
         names: dict[str, None] = {}
         trouble: Problem | None = None

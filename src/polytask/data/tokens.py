@@ -80,6 +80,18 @@ class Tokenizer:
         """Number of token ids."""
         return int(self.core.get_vocab_size())
 
+    @property
+    def mask(self) -> int | None:
+        """The id that stands for a masked token; None when there is none."""
+        found = [self.core.token_to_id(name) for name in ("[MASK]", "<mask>")]
+        return next((token for token in found if token is not None), None)
+
+    def ordinary(self) -> Ids:
+        """Return the ids that are no special tokens: of words and pieces, in their order."""
+        special = {token for token, added in self.core.get_added_tokens_decoder().items() if added.special}
+        framing = {int(token) for part in (*self._single, *self._pair) for token in part}
+        return np.asarray(sorted(set(range(self.vocabulary)) - special - framing - {self.mask}), dtype=np.int32)
+
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Return each text's token ids, without special tokens."""
         encodings = self.core.encode_batch_fast(list(texts), add_special_tokens=False)

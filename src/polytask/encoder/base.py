@@ -118,6 +118,13 @@ class WordEmbedding(nn.Embedding):
         rows_PD: Tensor = _RowsOf.apply(self.weight, input, self.gradient_VD)  # type: ignore[no-untyped-call]
         return rows_PD
 
+    def decode(self, vectors_MD: Tensor) -> Tensor:
+        """Return the inner product of vectors with every word, ``(M, V)``: an output layer tied to the table."""
+        if self.gradient_VD is None or not torch.is_grad_enabled() or not self.weight.requires_grad:
+            return F.linear(vectors_MD, self.weight)
+        scores_MV: Tensor = _Decoded.apply(vectors_MD, self.weight, self.gradient_VD)  # type: ignore[no-untyped-call]
+        return scores_MV
+
 
 class _RowsOf(torch.autograd.Function):
     @staticmethod
@@ -131,3 +138,17 @@ class _RowsOf(torch.autograd.Function):
         (ids_P,) = ctx.saved_tensors
         ctx.gradient_VD.index_add_(0, ids_P, gradients[0].to(ctx.gradient_VD.dtype))
         return None, None, None
+
+
+class _Decoded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, vectors_MD: Tensor, table_VD: Tensor, gradient_VD: Tensor) -> Tensor:
+        ctx.save_for_backward(vectors_MD, table_VD)
+        ctx.gradient_VD = gradient_VD
+        return vectors_MD @ table_VD.t()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        vectors_MD, table_VD = ctx.saved_tensors
+        ctx.gradient_VD.addmm_(gradients[0].t(), vectors_MD)
+        return gradients[0] @ table_VD, None, None

@@ -38,6 +38,17 @@ LAYER_MODULES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """Our module -> theirs, whose rows are stacked in ours. Read from left to right to save, from right to left to load."""
 
+LANGUAGE_PREFIX = "cls.predictions."
+LANGUAGE_HEAD = {
+    "dense.weight": "transform.dense.weight",
+    "dense.bias": "transform.dense.bias",
+    "norm.weight": "transform.LayerNorm.weight",
+    "norm.bias": "transform.LayerNorm.bias",
+    "bias": "bias",
+}
+WORD_TABLE = "embeddings.word_embeddings.weight"
+"""The head of a masked language model: our names -> theirs below the prefix, and the table that it is tied to."""
+
 SIZES = {
     "vocabulary": "vocab_size",
     "width": "hidden_size",
@@ -82,6 +93,27 @@ def load_bert(folder: Path, *, dropout: float | None = None) -> Bert:
         encoder.to_empty(device="cpu")
         _fill(by_foreign_name(encoder), stored)
     return encoder
+
+
+def load_language_head(folder: Path) -> dict[str, Tensor] | None:
+    """Return a checkpoint's masked-language-model head, fp32, by our names; None when it has none.
+
+    Raises CheckpointError for one that lacks a tensor, or whose output layer is not the word table.
+    """
+    with open_tensors(folder) as found:
+        stored = _by_plain_name(found)
+        if not any(name.startswith(LANGUAGE_PREFIX) for name in stored):
+            return None
+        wanted = {ours: f"{LANGUAGE_PREFIX}{theirs}" for ours, theirs in LANGUAGE_HEAD.items()}
+        missing = [theirs for theirs in wanted.values() if theirs not in stored]
+        if missing:
+            raise CheckpointError(f"The masked-language-model head of {folder} lacks the tensor '{missing[0]}'.")
+        untied = stored.get(f"{LANGUAGE_PREFIX}decoder.weight")
+        if untied is not None and not torch.equal(untied.read(), stored[WORD_TABLE].read()):
+            raise CheckpointError(
+                f"{untied.file}: the output layer of the language model is not tied to the word table."
+            )
+        return {ours: stored[theirs].read().float().clone() for ours, theirs in wanted.items()}
 
 
 def save_bert(encoder: Bert, folder: Path, tokenizer_json: str | None) -> None:

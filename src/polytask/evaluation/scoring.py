@@ -52,7 +52,7 @@ def predict_logits(
 
 def _logits_if_they_fit(model: Model, task: str, batch: RowBatch) -> Tensor | None:
     try:
-        logits_NC: Tensor = model(task, batch).cpu()
+        logits_NC = model.head(task).condense(model(task, batch), batch).cpu()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -99,7 +99,7 @@ class Predictor:
         """Score a labelled table. Raises TableError for rows without a label, or with one that training never had."""
         record = self.task(task)
         settings = self.recipe.tasks[task]
-        data = read_labelled(table, record.text, record.label, record.id, settings.bad_rows, record.kind.encode)
+        data = read_labelled(table, record.text, record.label or None, record.id, settings.bad_rows, record.kind.encode)
         if not len(data):
             raise TableError(f"{data.name}: no usable row is left ({data.skipped} were skipped).")
         rows = task_rows(data, record, self.tokenizer)
@@ -108,11 +108,18 @@ class Predictor:
     def evaluate(self, split: str = "dev", only: str | None = None) -> dict[str, Any]:
         """Score every task (or ``only`` one) on the run's own dev or train tables; of a pair task, the swap gap as well.
 
+        Auxiliary tasks are passed over.
+
         Returns ``{"tasks": {name: scores}, "aggregate": number}``.
         """
+        if only is not None and self.task(only).auxiliary:
+            raise UserError(
+                f"Task '{only}' is auxiliary: it is not evaluated with the others. Give it a table to score."
+            )
         tables = read_tables(self.recipe, self.base, lambda text: None)
         scores: dict[str, Scores] = {}
-        chosen = self.tasks if only is None else {only: self.task(only)}
+        judged = {name: task for name, task in self.tasks.items() if not task.auxiliary}
+        chosen = judged if only is None else {only: self.task(only)}
         for name, task in chosen.items():
             data = tables[name].train if split == "train" else tables[name].dev
             if data is not None:

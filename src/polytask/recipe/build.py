@@ -33,6 +33,7 @@ from .extra import add_rows, check_extra, resolved_extra
 from .fits import check_reach
 from .load import Loaded, load_recipe
 from .members import Problems, check_recipe, new_kind, new_model, new_task
+from .objectives import adopt_language_heads
 from .stages import new_stage
 from .tables import Tables, all_texts, read_tables, task_rows
 
@@ -98,9 +99,13 @@ def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left:
         encoder = new_encoder(recipe.encoder, tokenizer, loaded.base, recipe.seed)
     tasks = new_tasks(recipe, encoder)
     train_rows = {name: task_rows(tables[name].train, task, tokenizer) for name, task in tasks.items()}
-    dev_rows = {name: task_rows(t.dev, tasks[name], tokenizer) for name, t in tables.items() if t.dev is not None}
+    judged = {name: t.dev for name, t in tables.items() if t.dev is not None and not tasks[name].auxiliary}
+    dev_rows = {name: task_rows(dev, tasks[name], tokenizer) for name, dev in judged.items()}
     _tell_truncated(tasks, train_rows, dev_rows, told)
-    model = new_model(encoder, tasks, recipe).to(device)
+    model = new_model(encoder, tasks, recipe)
+    if left is None:
+        adopt_language_heads(model, recipe, loaded.base, told)
+    model.to(device)
     stages = [new_stage(number, recipe, train_rows, encoder) for number in range(len(recipe.stages))]
     check_reach(model, stages)
     _tell_unseen(stages, told)

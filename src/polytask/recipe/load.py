@@ -12,6 +12,8 @@ from polytask.config import Recipe, apply_overrides, parse_recipe, read_toml
 from polytask.errors import RecipeError
 from polytask.tasks.presets import preset
 
+from .borrowed import with_columns
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -34,7 +36,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Iterable[str]
         tables, base, name = read_toml(path), path.resolve().parent if own else Path.cwd(), str(source)
     tables.pop("resolved", None)
     tables = apply_overrides(tables, overrides)
-    return Loaded(parse_recipe(_with_presets(tables), name), base)
+    return Loaded(with_columns(parse_recipe(_with_presets(tables), name)), base)
 
 
 def bundled() -> list[str]:

@@ -29,7 +29,18 @@ from polytask.tasks.kinds.base import Kind, kinds
 from polytask.tasks.task import Task
 from polytask.training.stages import Penalty
 
+from .borrowed import check_rows_from
 from .fits import check_head, check_layers
+from .objectives import (
+    check_encoder_fits,
+    check_parts,
+    check_stage,
+    input_columns,
+    is_auxiliary,
+    kind_of,
+    new_token_head,
+    own_pair_mode,
+)
 
 _PAIR_OPTIONS = {"cross": ("types",), "bi": ("features",)}
 _BI_FEATURES = ["u", "v", "abs_difference"]
@@ -63,6 +74,9 @@ def check_recipe(recipe: Recipe) -> None:
         problems.check(f"{where}.encoder", lambda name=name: encoder_of(name, recipe))  # type: ignore[misc]
         problems.check(where, lambda task=task: _check_columns(task))  # type: ignore[misc]
         problems.check(f"{where}.kind", lambda task=task: new_kind(task, given_labels(task)))  # type: ignore[misc]
+        problems.check(where, lambda task=task: check_parts(task))  # type: ignore[misc]
+        problems.check(f"{where}.rows_from", lambda name=name: check_rows_from(name, recipe))  # type: ignore[misc]
+        problems.check(f"{where}.kind", lambda task=task: check_encoder_fits(recipe, task))  # type: ignore[misc]
         problems.check(f"{where}.pair", lambda task=task: pair_mode(task))  # type: ignore[misc]
         problems.check(f"{where}.pooling", lambda task=task: new_pooling(task, 2))  # type: ignore[misc]
         problems.check(f"{where}.symmetric", lambda task=task: consistency(task))  # type: ignore[misc]
@@ -71,8 +85,8 @@ def check_recipe(recipe: Recipe) -> None:
         problems.check(f"{where}.resample", lambda task=task: _check_resample(task))  # type: ignore[misc]
     for number, stage in enumerate(recipe.stages):
         where = f"stages.{number}"
-        problems.check(f"{where}.tasks", lambda stage=stage: stage_tasks(recipe, stage))  # type: ignore[misc]
         problems.check(f"{where}.early_stopping", lambda stage=stage: _check_stopping(recipe, stage))  # type: ignore[misc]
+        problems.check(f"{where}.tasks", lambda stage=stage: _check_stage(recipe, stage))  # type: ignore[misc]
         problems.check(f"{where}.mixing", lambda stage=stage: new_mixing(stage))  # type: ignore[misc]
         problems.check(f"{where}.balance", lambda stage=stage: new_balance(recipe, stage, 1))  # type: ignore[misc]
         problems.check(f"{where}.aggregator", lambda stage=stage: new_aggregator(recipe, stage))  # type: ignore[misc]
@@ -96,6 +110,9 @@ def given_labels(settings: TaskSettings) -> dict[str, str]:
 
 def pair_mode(settings: TaskSettings) -> tuple[Literal["single", "cross", "bi"], Mapping[str, Any]]:
     """Return how a task's texts meet, and the options of that mode."""
+    own = own_pair_mode(settings)
+    if own is not None:
+        return own, {}
     name, options = settings.pair.name, settings.pair.options
     if name not in _PAIR_OPTIONS:
         raise RecipeError(f"'{name}' is not a pair mode.{nearest(name, _PAIR_OPTIONS)} There are 'cross' and 'bi'.")
@@ -119,13 +136,14 @@ def new_task(name: str, settings: TaskSettings, labels: Mapping[str, str], max_l
     return Task(
         name=name,
         kind=new_kind(settings, labels),
-        text=text_columns(settings),
-        label=str(settings.label),
+        text=input_columns(settings),
+        label=settings.label or "",
         id=settings.id,
         max_length=max_length,
         pair=mode,
         token_types=bool(options.get("types", True)),
         consistency=consistency(settings),
+        auxiliary=is_auxiliary(settings),
     )
 
 
@@ -262,13 +280,13 @@ def _check_name(name: str) -> None:
 
 
 def _check_columns(settings: TaskSettings) -> None:
-    if settings.train is None:
-        raise RecipeError("'train' is missing: the table to learn from.")
+    if settings.train is None and settings.rows_from is None:
+        raise RecipeError("'train' is missing: the table to learn from (or 'rows_from': tasks to borrow rows from).")
     if not isinstance(settings.text, str | list):
         raise RecipeError("'text' is missing: the name of the text column, or of two for a pair.")
     if isinstance(settings.text, list) and len(settings.text) not in (1, 2):
         raise RecipeError(f"'text' names {len(settings.text)} columns; a task has one text or two.")
-    if settings.label is None:
+    if settings.label is None and kind_of(settings).reads_labels:
         raise RecipeError("'label' is missing: the name of the label column.")
     if isinstance(settings.dev, float) and not 0 < settings.dev < 1:
         raise RecipeError(f"'dev' is {settings.dev}; a share of train lies between 0 and 1.")
@@ -285,9 +303,13 @@ def _check_resample(settings: TaskSettings) -> None:
 
 
 def _check_stopping(recipe: Recipe, stage: StageSettings) -> None:
-    if stage.early_stopping and all(recipe.tasks[name].dev is None for name in stage_tasks(recipe, stage)):
-        tasks = stage_tasks(recipe, stage)
+    tasks = stage_tasks(recipe, stage)
+    if stage.early_stopping and all(recipe.tasks[n].dev is None or is_auxiliary(recipe.tasks[n]) for n in tasks):
         raise RecipeError(f"{listed(tasks)} {'has' if len(tasks) == 1 else 'have'} no dev table to say when to stop.")
+
+
+def _check_stage(recipe: Recipe, stage: StageSettings) -> None:
+    check_stage(recipe, stage, stage_tasks(recipe, stage))
 
 
 def _head_options(settings: TaskSettings) -> nn.Module:
@@ -300,10 +322,14 @@ def _check_fit(settings: TaskSettings) -> None:
         mode, options = pair_mode(settings)
     except RecipeError:
         return  # told where it belongs
+    if kind.head != "logits":
+        return
     check_head(settings.head.name, head, kind, options.get("features", _BI_FEATURES) if mode == "bi" else None)
 
 
 def _new_head(task: Task, settings: TaskSettings, encoder: Encoder) -> TaskHead:
+    if task.kind.head == "words":
+        return new_token_head(task.name, encoder)
     pooling = new_pooling(settings, encoder.width)
     check_layers(task.name, pooling, encoder)
     if pooling.uses_summary and not encoder.has_summary:
@@ -311,9 +337,11 @@ def _new_head(task: Task, settings: TaskSettings, encoder: Encoder) -> TaskHead:
             f"tasks.{task.name}.pooling: this checkpoint has no pooler, which '{settings.pooling.name}' reads; "
             "use 'first', 'mean' or another."
         )
-    _, options = pair_mode(settings)
     projection = None if settings.projection is None else new_projection(settings.projection, pooling.width)
     width = pooling.width if projection is None else projection.width
+    if task.kind.head == "vectors":
+        return TaskHead(pooling, nn.Identity(), new_merge(["u", "v"], width), projection=projection)
+    _, options = pair_mode(settings)
     merge = new_merge(options.get("features", _BI_FEATURES), width) if task.pair == "bi" else None
     width = width if merge is None else merge.width
     kind = task.kind

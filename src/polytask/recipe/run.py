@@ -86,7 +86,7 @@ def _place(run: Path, name: str, split: str) -> Path:
 
 def _keep(table: Source, settings: TaskSettings, path: Path) -> None:
     """Write the columns that a task reads of a table in memory, whatever else it holds."""
-    columns = [*text_columns(settings), str(settings.label), *([settings.id] if settings.id else [])]
+    columns = [*text_columns(settings), *(column for column in (settings.label, settings.id) if column)]
     data = read_table(table, columns, optional=["id"])
     audit = Audit(data.name, data.unit)
     audit.add_all(data.broken)

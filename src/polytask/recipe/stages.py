@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from polytask.config import Last, Recipe, ScheduleSettings, StageSettings, TaskSettings
@@ -25,6 +25,7 @@ from .members import (
     new_penalties,
     stage_tasks,
 )
+from .objectives import kind_of
 
 
 def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder: Encoder) -> Stage:
@@ -41,7 +42,7 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
     stopping = settings.early_stopping
     return Stage(
         number=number,
-        plan=Plan(streams, sequence_SK, settings.micro_batch),
+        plan=Plan(streams, sequence_SK, settings.micro_batch, _whole(names, recipe)),
         train=_trained(settings, encoder),
         rule=Rule(settings.learning_rate, settings.weight_decay),
         head_rules={name: _head_rule(name, recipe, settings) for name in names},
@@ -57,6 +58,10 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
         encoder_rules={n: _own_rule(n, recipe, settings) for n in names if recipe.tasks[n].encoder == "own"},
         diagnose=settings.diagnose,
     )
+
+
+def _whole(names: Sequence[str], recipe: Recipe) -> frozenset[str]:
+    return frozenset(name for name in names if kind_of(recipe.tasks[name]).couples_rows)
 
 
 def _stream(name: str, number: int, recipe: Recipe, rows: TaskRows) -> TaskStream:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from torch import Tensor
 
 from polytask.config import Recipe, TaskSettings
 from polytask.data.labelled import Labelled, dev_split, draw_rows, read_labelled
 from polytask.data.rows import Layout, TaskRows
 from polytask.data.sources import Source
-from polytask.data.tokens import Tokenizer, tokenize
+from polytask.data.tokens import TokenColumn, Tokenizer, tokenize
 from polytask.errors import TableError
 from polytask.runtime.cache import cache_folder
 from polytask.tasks.kinds.base import Kind
+from polytask.tasks.kinds.unlabelled import Unlabelled
 from polytask.tasks.task import Task
 
+from .borrowed import borrowed, put_together, shaped
 from .members import given_labels, new_kind, text_columns
+from .objectives import new_masking
 
 
 @dataclass(frozen=True)
@@ -46,15 +51,18 @@ def read_tables(recipe: Recipe, base: Path, told: Callable[[str], None]) -> dict
     """Read every task's tables. Raises TableError for all tables that are wrong, at once."""
     found: dict[str, Tables] = {}
     wrong: list[str] = []
-    for name, settings in recipe.tasks.items():
+    lenders_first = sorted(recipe.tasks.items(), key=lambda task: task[1].rows_from is not None)
+    for name, settings in lenders_first:
+        if wrong and settings.rows_from is not None:
+            continue
         try:
-            found[name] = _read_task(name, settings, recipe, base)
+            found[name] = _read_task(name, recipe, base, found, told)
             _tell_skipped(name, found[name], told)
         except TableError as error:
             wrong.append(str(error))
     if wrong:
         raise TableError("\n".join(wrong))
-    return found
+    return {name: found[name] for name in recipe.tasks}
 
 
 def all_texts(tables: Mapping[str, Tables]) -> Iterator[str]:
@@ -75,19 +83,36 @@ def source_of(value: str | list[dict[str, object]], base: Path) -> Source:
 def task_rows(data: Labelled, task: Task, tokenizer: Tokenizer, *, cache: bool = True) -> TaskRows:
     """Tokenise a task's rows (kept by content in the cache folder) and encode their labels."""
     both = task.consistency is not None and task.pair == "cross"
-    layout = Layout(tokenizer, task.max_length, separate=task.pair == "bi", types=task.token_types, both=both)
+    layout = Layout(
+        tokenizer,
+        task.max_length,
+        separate=task.pair == "bi",
+        types=task.token_types,
+        both=both,
+        masking=new_masking(task.kind, tokenizer),
+    )
     place = cache_folder() if cache else None
     columns = tuple(tokenize(column, tokenizer, place) for column in data.texts)
-    labels_N = task.kind.collate([task.kind.encode(label) for label in data.labels]) if data.labels else None
-    return TaskRows(layout, columns, data.ids, labels_N)
+    return TaskRows(layout, columns, data.ids, _labels(data, task.kind, columns))
 
 
-def _read_task(name: str, settings: TaskSettings, recipe: Recipe, base: Path) -> Tables:
-    assert settings.train is not None
+def _labels(data: Labelled, kind: Kind, columns: Sequence[TokenColumn]) -> Tensor | None:
+    if isinstance(kind, Unlabelled):
+        return kind.labels_of(columns)
+    return kind.collate([kind.encode(label) for label in data.labels]) if data.labels else None
+
+
+def _read_task(
+    name: str, recipe: Recipe, base: Path, found: Mapping[str, Tables], told: Callable[[str], None]
+) -> Tables:
+    settings = recipe.tasks[name]
     folder = base / Path(recipe.data or ".").expanduser()
     kind = new_kind(settings, given_labels(settings))
     fitted = kind if kind.labels or not kind.has_labels else None
-    train = _read(settings.train, settings, folder, fitted)
+    parts = [] if settings.train is None else [_read(settings.train, settings, folder, fitted)]
+    if settings.rows_from is not None:
+        parts += _borrow(name, recipe, found, fitted, told)
+    train = put_together(name, parts)
     labels = given_labels(settings)
     if kind.has_labels and not labels:
         labels = {label: label for label in _infer(kind, train)}
@@ -111,7 +136,22 @@ def _read(value: str | list[dict[str, object]], settings: TaskSettings, folder: 
     data = read_labelled(source, text_columns(settings), settings.label, settings.id, settings.bad_rows, check)
     if not len(data):
         raise TableError(f"{data.name}: no usable row is left ({data.skipped} were skipped).")
-    return data
+    return shaped(data, settings)
+
+
+def _borrow(
+    name: str, recipe: Recipe, found: Mapping[str, Tables], kind: Kind | None, told: Callable[[str], None]
+) -> list[Labelled]:
+    parts, left_out = borrowed(name, recipe, found)
+    if left_out:
+        told(f"Task '{name}': rows not borrowed because they stand in a dev table: {left_out}.")
+    for label in dict.fromkeys(label for part in parts for label in part.labels):
+        try:
+            if kind is not None:
+                kind.encode(label)
+        except ValueError as error:
+            raise TableError(f"Task '{name}' borrows rows whose label {error}") from error
+    return parts
 
 
 def _infer(kind: Kind, train: Labelled) -> list[str]:

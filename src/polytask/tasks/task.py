@@ -14,7 +14,7 @@ class Task:
 
     ``text`` names one column or two; with two, ``pair`` says whether they are joined ("cross", with or without token
     types) or encoded apart ("bi"). ``consistency`` is the weight of the divergence between the two orders of a
-    symmetric pair task; None where the order counts.
+    symmetric pair task; None where the order counts. An ``auxiliary`` task is trained on, and not evaluated.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Task:
     pair: Literal["single", "cross", "bi"]
     token_types: bool = True
     consistency: float | None = None
+    auxiliary: bool = False
 
     @property
     def streams(self) -> int:

@@ -199,7 +199,8 @@ def _slices(
     slots: Sequence[Slot], rule_of: Callable[[str, nn.Parameter], Rule], end: int
 ) -> list[tuple[int, int, Rule]]:
     slices: list[tuple[int, int, Rule]] = []
-    for slot, after in zip(slots, [*[slot.start for slot in slots], end][1:], strict=True):
+    ends = [*[slot.start for slot in slots[1:]], end] if slots else []  # a head without parameters has no slot
+    for slot, after in zip(slots, ends, strict=True):
         rule = rule_of(slot.name, slot.parameter)
         if slices and slices[-1][2] == rule:
             slices[-1] = (slices[-1][0], after, rule)

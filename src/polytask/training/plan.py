@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,12 +26,18 @@ class Plan:
     """The task sequence of a stage and each task's batches; ``plan(step)`` looks a step up."""
 
     def __init__(
-        self, streams: Mapping[str, TaskStream], sequence_SK: TaskNumbers, micro_batch: int | None = None
+        self,
+        streams: Mapping[str, TaskStream],
+        sequence_SK: TaskNumbers,
+        micro_batch: int | None = None,
+        whole: Set[str] = frozenset(),
     ) -> None:
+        """``whole`` are the tasks whose batches are never split, because their rows need each other."""
         self.streams = dict(streams)
         self.names = list(streams)
         self.sequence_SK = sequence_SK
         self.micro_batch = micro_batch
+        self.whole = whole
         self._before = _counts_before(sequence_SK, len(self.names))
 
     @property
@@ -50,7 +56,7 @@ class Plan:
         for number in self.sequence_SK[step]:
             name = self.names[number]
             rows = self.streams[name].batch(int(self._before[step, number]))
-            size = min(self.micro_batch or len(rows), most or len(rows))
+            size = len(rows) if name in self.whole else min(self.micro_batch or len(rows), most or len(rows))
             for start in range(0, len(rows), size):
                 micros.append(Micro(name, rows[start : start + size], len(micros), len(rows)))
         return tuple(micros)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import torch
 from torch import Tensor
@@ -13,14 +13,23 @@ from .plan import Micro
 
 
 class Room:
-    """How many rows memory was found to hold in a micro-batch; None as long as it held whatever was asked."""
+    """How many rows memory was found to hold in a micro-batch; None as long as it held whatever was asked.
 
-    def __init__(self) -> None:
+    Batches of the tasks in ``whole`` cannot be split.
+    """
+
+    def __init__(self, whole: Set[str] = frozenset()) -> None:
         self.rows: int | None = None
+        self.whole = whole
 
     def halve(self, micros: Sequence[Micro], where: str) -> None:
-        """Allow half of the largest micro-batch from now on. Raises OutOfMemory when that was one row."""
-        largest = max(micros, key=lambda micro: len(micro.rows))
+        """Allow half of the largest micro-batch from now on. Raises OutOfMemory when none can be split further."""
+        largest = max(micros, key=lambda micro: (micro.task not in self.whole, len(micro.rows)))
+        if largest.task in self.whole:
+            raise OutOfMemory(
+                f"Memory does not hold a batch of {len(largest.rows)} rows of task '{largest.task}' ({where}), and its "
+                "rows need each other: lower its batch_size or max_length."
+            )
         if len(largest.rows) == 1:
             raise OutOfMemory(
                 f"Memory does not hold even one row of task '{largest.task}' ({where}): lower max_length."

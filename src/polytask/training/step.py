@@ -105,7 +105,7 @@ class Step:
         self.aggregators = {name: copy.deepcopy(stage.aggregator) for name in self.encoder_blocks}
         self.conflicts = Conflicts()
         self._buffers: dict[str, Tensor] = {}
-        self._room = Room()
+        self._room = Room(stage.plan.whole)
         model.train()
 
     def __call__(self, step: int) -> StepResult:
@@ -278,8 +278,8 @@ class Step:
         work.seen.append((micro.task, view.batch.rows, clean.loss_N.detach()))
 
     def _view(self, step: int, micro: Micro) -> TaskView:
-        batch = self.rows[micro.task].pack(micro.rows).to(self.device)
         key = (self.seed, self.stage.number, step, micro.task, micro.index)
+        batch = self.rows[micro.task].pack(micro.rows, key).to(self.device)
         return TaskView(self.model, self.tasks[micro.task], batch, key)
 
     def _point(self, task: str, work: _Work) -> None:

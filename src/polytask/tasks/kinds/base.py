@@ -31,9 +31,15 @@ class Kind(ABC):
 
     ``labels`` maps a label as tables spell it to the name that predictions show, in the order of the classes.
     ``first_metric`` is the one that checkpoints are judged by; larger is better.
+    ``reads_labels``: its tables have a label column. ``head``: its loss is one of a head's logits, of the two texts'
+    own vectors, or of the words at masked places. ``couples_rows``: a row's loss hangs on the other rows of its batch,
+    which then must not be split.
     """
 
     has_labels: ClassVar[bool] = True
+    reads_labels: ClassVar[bool] = True
+    head: ClassVar[Literal["logits", "vectors", "words"]] = "logits"
+    couples_rows: ClassVar[bool] = False
     first_metric: ClassVar[str] = "accuracy"
     dtype: ClassVar[torch.dtype] = torch.int64
 

@@ -1,0 +1,64 @@
+"""Shapes: N texts, K masked tokens of each, V vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from polytask.data.masking import NO_LABEL
+from polytask.data.tokens import TokenColumn
+
+from .base import Decoded, kinds, symmetric_kl, to_numpy
+from .unlabelled import Unlabelled
+
+
+@kinds.register("mlm")
+class MaskedLanguage(Unlabelled):
+    """Which words were masked (Devlin et al. 2018, §3.1): pretraining on the texts of one's own domain.
+
+    ``rate`` of a text's tokens are asked for. Its loss is the mean over them: batches are of texts of nearly equal
+    length, so that is the mean over a batch's tokens but for rounding, and rows do not depend on each other. Logits are
+    ``(N, K, V)``, labels ``(N, K)``. What is kept of them for predictions and scores is ``(N, 3)``, see ``condensed``;
+    a row's prediction is its perplexity.
+    """
+
+    head = "words"
+
+    def __init__(self, labels: Mapping[str, str], *, rate: float = 0.15) -> None:
+        super().__init__(labels)
+        if not 0 < rate < 1:
+            raise ValueError(f"rate is {rate:g}; it lies between 0 and 1")
+        self.rate = rate
+
+    def labels_of(self, columns: Sequence[TokenColumn]) -> Tensor:
+        """Return zeros, ``(N,)``: the labels are the tokens that are masked when a batch is packed."""
+        return torch.zeros(len(columns[0]), dtype=self.dtype)
+
+    def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
+        surprise_N, _, asked_N = condensed(logits_NC, labels_N).unbind(1)
+        return surprise_N / asked_N.clamp_min(1)
+
+    def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
+        return symmetric_kl(a_NC.log_softmax(-1), b_NC.log_softmax(-1)).mean(1)
+
+    def decode(self, logits_NC: Tensor) -> Decoded:
+        surprise_N, _, asked_N = logits_NC.double().unbind(1)
+        return Decoded([float(perplexity) for perplexity in to_numpy((surprise_N / asked_N.clamp_min(1)).exp())])
+
+    def score(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
+        surprise, right, asked = logits_NC.double().sum(0).tolist()
+        return {
+            "accuracy": right / max(asked, 1.0),
+            "perplexity": float(torch.tensor(surprise / max(asked, 1.0), dtype=torch.float64).exp()),
+        }
+
+
+def condensed(logits_NKV: Tensor, labels_NK: Tensor) -> Tensor:
+    """Return, for each text, Σ −log p of its masked tokens, how many of them are right, and how many there are: ``(N, 3)``."""
+    surprise_NK = F.cross_entropy(logits_NKV.movedim(2, 1), labels_NK, ignore_index=NO_LABEL, reduction="none")
+    right_NK = logits_NKV.detach().argmax(2) == labels_NK
+    counts = (right_NK, labels_NK != NO_LABEL)
+    return torch.stack([surprise_NK.sum(1), *(count_NK.sum(1).to(surprise_NK) for count_NK in counts)], dim=1)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from polytask.data.tokens import TokenColumn
+
+from .base import Decoded, kinds, symmetric_kl, to_numpy
+from .unlabelled import Unlabelled
+
+_ROWS = 1024  # of a score matrix at once
+
+
+@kinds.register("ranking")
+class Ranking(Unlabelled):
+    """Pairs of texts that belong together, told from the batch's other pairs: multiple negatives ranking, SimCSE.
+
+    Henderson et al. (2017, §4.4) with the cosines and the temperature τ of Gao et al. (2021, eq. 1 and 5): for the
+    first text of pair i the logits are cos(u_i, v_j) / τ over all j of the batch, and v_i is the right one.
+    ``symmetric`` ranks the first texts for each second one too, and takes the mean. There is no head: the "logits" of
+    a row are its two vectors side by side, ``(N, 2D)``, and its label says which texts they come from, ``(N, 2)``, for
+    a pair that shares a text with pair i is no negative of it.
+    """
+
+    head = "vectors"
+    couples_rows = True
+    first_metric = "mrr"
+
+    def __init__(self, labels: Mapping[str, str], *, temperature: float = 0.05, symmetric: bool = False) -> None:
+        super().__init__(labels)
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature:g}; it is above 0")
+        self.temperature = temperature
+        self.symmetric = symmetric
+
+    def labels_of(self, columns: Sequence[TokenColumn]) -> Tensor:
+        """Return a number for each text, ``(N, 2)``: equal exactly for texts of equal tokens."""
+        numbers: dict[bytes, int] = {}
+        rows = range(len(columns[0]))
+        named = [[numbers.setdefault(column[row].tobytes(), len(numbers)) for column in columns] for row in rows]
+        return torch.tensor(named, dtype=self.dtype).reshape(len(named), len(columns))
+
+    def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
+        cosines_NN = _cosines(logits_NC) / self.temperature
+        cosines_NN = cosines_NN.masked_fill(_kin(labels_N, labels_N).fill_diagonal_(False), float("-inf"))
+        there_N = -F.log_softmax(cosines_NN, dim=1).diagonal()
+        if not self.symmetric:
+            return there_N
+        return 0.5 * (there_N - F.log_softmax(cosines_NN, dim=0).diagonal())
+
+    def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
+        a_NN, b_NN = (F.log_softmax(_cosines(logits_NC) / self.temperature, dim=1) for logits_NC in (a_NC, b_NC))
+        return symmetric_kl(a_NN, b_NN)
+
+    def decode(self, logits_NC: Tensor) -> Decoded:
+        """Return the cosine of each pair."""
+        u_ND, v_ND = logits_NC.chunk(2, dim=1)
+        return Decoded([float(cosine) for cosine in to_numpy(F.cosine_similarity(u_ND, v_ND))])
+
+    def score(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
+        """Return how well each first text finds its second one among those of all rows: mean reciprocal rank, first place."""
+        u_ND, v_ND = (F.normalize(side_ND.float(), dim=1) for side_ND in logits_NC.chunk(2, dim=1))
+        parts = [
+            _ranks(u_ND[start : start + _ROWS] @ v_ND.t(), _kin(labels_N[start : start + _ROWS], labels_N), start)
+            for start in range(0, len(u_ND), _ROWS)
+        ]
+        ranks_N = torch.cat(parts).double()
+        return {"mrr": float((1.0 / ranks_N).mean()), "accuracy": float((ranks_N == 1).double().mean())}
+
+
+def _cosines(logits_NC: Tensor) -> Tensor:
+    u_ND, v_ND = (F.normalize(side_ND, dim=1) for side_ND in logits_NC.chunk(2, dim=1))
+    return u_ND @ v_ND.t()
+
+
+def _kin(some_M2: Tensor, all_N2: Tensor) -> Tensor:
+    """Return ``(M, N)``: whether two pairs share a text."""
+    return (some_M2[:, None, :, None] == all_N2[None, :, None, :]).flatten(2).any(2)
+
+
+def _ranks(cosines_MN: Tensor, kin_MN: Tensor, start: int) -> Tensor:
+    """Return the rank of pair ``start`` + m among the others in row m; ties count against it."""
+    own_M1 = cosines_MN.diagonal(offset=start)[:, None]
+    return 1 + ((cosines_MN >= own_M1) & ~kin_MN).sum(1)

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from torch import Tensor
+
+from polytask.data.tokens import TokenColumn
+
+from .base import Kind
+
+
+class Unlabelled(Kind):
+    """A kind that learns from texts alone: its tables have no label column."""
+
+    has_labels = False
+    reads_labels = False
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        super().__init__({})
+        if labels:
+            raise ValueError("it learns from texts and takes no labels")
+
+    @property
+    def outputs(self) -> int:
+        """0: how many numbers it reads is settled by the encoder."""
+        return 0
+
+    def encode(self, text: str) -> NoReturn:
+        raise ValueError(f"'{text[:80]}' is not wanted: this kind reads no labels")
+
+    @abstractmethod
+    def labels_of(self, columns: Sequence[TokenColumn]) -> Tensor:
+        """Return what stands for the labels of rows, ``(N, …)``."""

@@ -1,0 +1,226 @@
+"""Auxiliary tasks, and what pretraining asks of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from polytask.encoder.weights import save_bert
+from polytask.errors import RecipeError, UserError
+from polytask.inference.predictor import load
+from polytask.model import TokenHead
+from polytask.recipe.build import build, check
+from polytask.recipe.dry import dry_run
+from polytask.recipe.load import load_recipe
+from polytask.recipe.objectives import adopt_language_heads
+from polytask.recipe.run import train
+from polytask.runtime.folder import RunFolder, read_journal
+
+Tiny = Callable[..., dict[str, Any]]
+STAGE = {"steps": 3, "batch_size": 10, "learning_rate": 1e-3}
+
+
+def refused(recipe: dict[str, Any]) -> str:
+    with pytest.raises(RecipeError) as raised:
+        check(load_recipe(recipe).recipe)
+    return str(raised.value)
+
+
+def pretraining(tiny: Tiny, *stages: dict[str, Any], **extra: Any) -> dict[str, Any]:
+    recipe = tiny(*stages, only=("sentiment", "paraphrase"))
+    recipe["tasks"]["words"] = {"kind": "mlm", "rows_from": ["sentiment", "paraphrase"]} | extra.get("words", {})
+    ranking = {"kind": "ranking", "rows_from": {"task": "paraphrase", "label": "1"}, "pooling": "mean"}
+    recipe["tasks"]["pairs"] = ranking | extra.get("pairs", {})
+    return recipe
+
+
+@pytest.mark.parametrize(
+    ("stage", "task", "wanted"),
+    [
+        ({"micro_batch": 4}, {}, "micro_batch = 4 would split its batch of 32 of the task 'pairs'"),
+        ({"micro_batch": 4, "batch_size": 8}, {}, "micro_batch = 4 would split its batch of 8"),
+        ({"micro_batch": 40, "batch_tokens": 500}, {}, "micro_batch = 40 would split batch_tokens = 500"),
+        ({"micro_batch": 8}, {"batch_size": 9}, "micro_batch = 8 would split its batch of 9"),
+        ({"train": "heads"}, {}, "the task 'pairs' has no head, so train = \"heads\" leaves it nothing to train"),
+        ({}, {"head": "mlp"}, "'ranking' takes no 'head'"),
+        ({}, {"pair": {"name": "bi", "features": ["u"]}}, "'pair' takes no options there"),
+        ({}, {"evaluate": True}, "evaluate = true needs a dev table"),
+        ({}, {"labels": ["a", "b"]}, "it learns from texts and takes no labels"),
+    ],
+)
+def test_what_ranking_refuses(tiny: Tiny, stage: dict[str, Any], task: dict[str, Any], wanted: str) -> None:
+    recipe = pretraining(tiny, stage, pairs=task)
+    if "labels" in task:
+        with pytest.raises(RecipeError, match=wanted):
+            build(load_recipe(recipe))
+    else:
+        assert wanted in refused(recipe)
+
+
+@pytest.mark.parametrize(
+    "stage", [{"micro_batch": 10, "batch_size": 10}, {"micro_batch": 4, "tasks": ["sentiment", "words"]}, {}]
+)
+def test_a_batch_that_stays_whole_is_let_through(tiny: Tiny, stage: dict[str, Any]) -> None:
+    check(load_recipe(pretraining(tiny, stage)).recipe)
+    check(load_recipe(pretraining(tiny, {"micro_batch": 4}, pairs={"batch_size": 4})).recipe)
+
+
+@pytest.mark.parametrize(
+    ("task", "wanted"),
+    [
+        ({"head": "mlp"}, "'mlm' takes no 'head'"),
+        ({"pooling": "mean"}, "'mlm' takes no 'pooling'"),
+        ({"kind": {"name": "mlm", "rat": 0.2}}, "'mlm' of the kinds takes no option 'rat'. Did you mean 'rate'?"),
+    ],
+)
+def test_what_a_language_model_refuses(tiny: Tiny, task: dict[str, Any], wanted: str) -> None:
+    assert wanted in refused(pretraining(tiny, words=task))
+
+
+def test_a_language_model_needs_our_own_bert(tiny: Tiny) -> None:
+    recipe = pretraining(tiny) | {"encoder": {"architecture": "lstm", "width": 16, "hidden": 8}}
+    assert "tasks.words.kind: 'mlm' predicts words through the word table of our own BERT" in refused(recipe)
+    del recipe["tasks"]["words"]
+    build(load_recipe(recipe))  # ranking needs vectors only
+
+
+def test_a_tokenizer_without_a_mask_is_refused(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polytask.data.tokens.Tokenizer.mask", None)
+    with pytest.raises(RecipeError, match=r"'mlm' needs a tokenizer that has \[MASK\]"):
+        build(load_recipe(pretraining(tiny)))
+
+
+# -- auxiliary -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of all four tasks, three of them auxiliary."""
+    recipe = pretraining(tiny, {**STAGE, "mixing": "joint", "aggregator": "pcgrad"})
+    recipe["tasks"]["paraphrase"]["evaluate"] = False
+    return train(recipe, tmp_path_factory.mktemp("auxiliary") / "run")
+
+
+def test_auxiliary_tasks_are_trained_on_and_not_judged_by(run: Path) -> None:
+    events = read_journal(run / "journal.jsonl")
+    assert {task for event in events if event["event"] == "step" for task in event["losses"]} == {
+        "sentiment",
+        "paraphrase",
+        "words",
+        "pairs",
+    }
+    (evaluation,) = [event for event in events if event["event"] == "evaluation"]
+    assert list(evaluation["scores"]) == ["sentiment"]
+    assert evaluation["aggregate"] == evaluation["scores"]["sentiment"]["accuracy"]
+    assert list(RunFolder(run).read_index().best_of) == ["sentiment"]
+    assert [file.name for file in (run / "predictions").iterdir()] == ["sentiment-dev.csv"]
+
+
+def test_evaluating_passes_auxiliary_tasks_over(run: Path, tables: Path) -> None:
+    predictor = load(run)
+    for split in ("dev", "train"):
+        assert list(predictor.evaluate(split)["tasks"]) == ["sentiment"]
+    for name in ("paraphrase", "words", "pairs"):
+        with pytest.raises(UserError, match=f"Task '{name}' is auxiliary"):
+            predictor.evaluate("dev", name)
+    assert predictor.evaluate_table("paraphrase", str(tables / "paraphrase-dev.csv"))["n"] == 20
+    assert predictor.evaluate_table("pairs", str(tables / "paraphrase-dev.csv")).keys() == {"n", "mrr", "accuracy"}
+
+
+def test_auxiliary_tasks_can_be_asked(run: Path) -> None:
+    predictor = load(run)
+    assert len(predictor.predict("paraphrase", [("a", "b")])) == 1
+    same, other = predictor.predict("pairs", [("the film", "the film"), ("the film", "a nice and long evening")])
+    assert same == pytest.approx(1.0, abs=1e-5)
+    assert other < 1.0
+    (perplexity,) = predictor.predict("words", ["the film was good"])
+    assert perplexity > 1.0
+    assert predictor.predict("words", ["the film was good"]) == [perplexity]
+
+
+def test_a_dry_run_knows_them(tiny: Tiny) -> None:
+    outlook = dry_run(pretraining(tiny, {**STAGE}))
+    assert outlook.tasks["words"].dev == 0
+    assert outlook.tasks["words"].train > 100
+
+
+def test_with_a_dev_table_pretraining_is_judged_like_any_task(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = pretraining(tiny, {**STAGE, "tasks": ["words", "pairs"]}, words={"dev": 0.2}, pairs={"dev": 0.3})
+    run = train(recipe, tmp_path / "run")
+    (event,) = [event for event in read_journal(run / "journal.jsonl") if event["event"] == "evaluation"]
+    scores = event["scores"]
+    assert scores["words"].keys() == {"n", "accuracy", "perplexity"}
+    assert scores["pairs"].keys() == {"n", "mrr", "accuracy"}
+    assert 1 < scores["words"]["perplexity"] < 1e4
+    again = load(run, checkpoint="last").evaluate()
+    assert again["tasks"] == scores  # dev masks are always the same
+
+
+# -- the checkpoint's own head ---------------------------------------------------------------------------------------
+
+
+def test_the_checkpoints_own_head_is_taken_up_and_kept_in_the_run(tiny: Tiny, tmp_path: Path) -> None:
+    first = build(load_recipe(pretraining(tiny)))
+    encoder = first.model.encoder("words")
+    folder = tmp_path / "checkpoint"
+    save_bert(encoder, folder, first.tokenizer.json)  # type: ignore[arg-type]
+    recipe = pretraining(tiny, {**STAGE, "tasks": ["words"]}) | {"encoder": {"checkpoint": str(folder)}}
+    told: list[str] = []
+    build(load_recipe(recipe), told.append)
+    assert "Task 'words': the masked-language-model head is new: the checkpoint has none." in told
+    stored = with_language_head(folder)
+    told.clear()
+    parts = build(load_recipe(recipe), told.append)
+    assert "Task 'words': the masked-language-model head is the checkpoint's own." in told
+    assert_holds(parts.model.head("words"), stored)
+    run = train(recipe | {"stages": [{**STAGE, "tasks": ["sentiment"]}]}, tmp_path / "run")
+    assert_holds(load(run, checkpoint="last").model.head("words"), stored)
+
+
+def with_language_head(folder: Path) -> dict[str, torch.Tensor]:
+    """Put a random head under its foreign names into a checkpoint, and return it under ours."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    words, width = tensors["embeddings.word_embeddings.weight"].shape
+    shapes = {"transform.dense.weight": (width, width), "transform.dense.bias": (width,), "bias": (words,)}
+    shapes |= {"transform.LayerNorm.weight": (width,), "transform.LayerNorm.bias": (width,)}
+    made = {f"cls.predictions.{name}": torch.randn(shape) for name, shape in shapes.items()}
+    save_file(tensors | made, folder / "model.safetensors")
+    ours = {"transform.dense": "dense", "transform.LayerNorm": "norm", "": ""}
+    found = {}
+    for name, tensor in made.items():
+        module, _, kind = name.removeprefix("cls.predictions.").rpartition(".")
+        found[f"{ours[module]}.{kind}".removeprefix(".")] = tensor
+    return found
+
+
+def assert_holds(head: Any, stored: dict[str, torch.Tensor]) -> None:
+    assert isinstance(head, TokenHead)
+    own = dict(head.head.named_parameters())
+    assert own.keys() == stored.keys()
+    assert all(torch.equal(own[name].data, stored[name]) for name in own)
+
+
+def test_heads_that_do_not_fit_are_refused(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = build(load_recipe(pretraining(tiny)))
+    recipe = parts.recipe.model_copy(
+        update={"encoder": parts.recipe.encoder.model_copy(update={"checkpoint": str(tmp_path)})}
+    )
+    wrong = {name: torch.zeros(3) for name in ("dense.weight", "dense.bias", "norm.weight", "norm.bias", "bias")}
+    monkeypatch.setattr("polytask.recipe.objectives.load_language_head", lambda folder: wrong)
+    monkeypatch.setattr("polytask.recipe.objectives.locate", lambda name, base: tmp_path)
+    with pytest.raises(UserError, match=r"has a tensor of the shape \(3,\)"):
+        adopt_language_heads(parts.model, recipe, tmp_path, lambda text: None)
+
+
+def test_texts_in_memory_need_no_label(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = tiny({**STAGE, "tasks": ["words"]}, only=("sentiment",))
+    texts = [{"text": f"a text about number {number}", "other": None} for number in range(12)]
+    recipe["tasks"]["words"] = {"kind": "mlm", "train": texts, "text": "text"}
+    run = train(recipe, tmp_path / "run")
+    assert load(run).predict("words", ["a text"])[0] > 1

@@ -1,0 +1,123 @@
+"""Ranking against the formulas written out pair by pair. Shapes: N pairs, D width of a vector."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from polytask.data.tokens import Tokenizer, tokenize
+from polytask.errors import RecipeError
+from polytask.tasks.kinds.base import kinds
+from polytask.tasks.kinds.ranking import Ranking
+
+N, D = 7, 5
+APART = torch.arange(2 * N).view(N, 2)
+
+
+def ranking(**options: Any) -> Ranking:
+    made = kinds.create("ranking", {}, **options)
+    assert isinstance(made, Ranking)
+    return made
+
+
+def vectors(seed: int = 0, rows: int = N) -> Tensor:
+    return torch.randn(rows, 2 * D, generator=torch.Generator().manual_seed(seed))
+
+
+def by_hand(logits_NC: Tensor, labels_N2: Tensor, temperature: float) -> list[float]:
+    """Return −log of e^(cos(u_i, v_i)/τ) / Σ_j e^(cos(u_i, v_j)/τ), j over i and the pairs without a text of pair i."""
+    found = []
+    for i in range(len(logits_NC)):
+        terms = {}
+        for j in range(len(logits_NC)):
+            shared = {*labels_N2[i].tolist()} & {*labels_N2[j].tolist()}
+            if i == j or not shared:
+                u, v = logits_NC[i, :D].tolist(), logits_NC[j, D:].tolist()
+                dot = sum(a * b for a, b in zip(u, v, strict=True))
+                terms[j] = math.exp(dot / math.hypot(*u) / math.hypot(*v) / temperature)
+        found.append(-math.log(terms[i] / sum(terms.values())))
+    return found
+
+
+@pytest.mark.parametrize("temperature", [0.05, 1.0])
+def test_the_loss_is_multiple_negatives_ranking(temperature: float) -> None:
+    logits_NC = vectors()
+    found = ranking(temperature=temperature).loss(logits_NC, APART)
+    # as sentence-transformers defines it: scale 1 / τ, cosine, cross-entropy with the diagonal as labels
+    u_ND, v_ND = logits_NC[:, :D], logits_NC[:, D:]
+    scores_NN = F.cosine_similarity(u_ND[:, None], v_ND[None], dim=2) / temperature
+    torch.testing.assert_close(found.mean(), F.cross_entropy(scores_NN, torch.arange(N)))
+    torch.testing.assert_close(found, torch.tensor(by_hand(logits_NC, APART, temperature)))
+
+
+def test_the_symmetric_loss_is_the_mean_of_both_directions() -> None:
+    logits_NC, labels_N2 = vectors(), torch.tensor([[0, 1], [2, 3], [4, 1], [5, 6], [6, 7], [8, 9], [2, 10]])
+    there = by_hand(logits_NC, labels_N2, 0.05)
+    back = by_hand(torch.cat([logits_NC[:, D:], logits_NC[:, :D]], dim=1), labels_N2.flip(1), 0.05)
+    wanted_N = (torch.tensor(there) + torch.tensor(back)) / 2
+    torch.testing.assert_close(ranking(symmetric=True).loss(logits_NC, labels_N2), wanted_N)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=8))
+def test_pairs_that_share_a_text_are_no_negatives_of_each_other(labels: list[tuple[int, int]]) -> None:
+    logits_NC, labels_N2 = vectors(rows=len(labels)), torch.tensor(labels)
+    found_N = ranking(temperature=0.5).loss(logits_NC, labels_N2)
+    torch.testing.assert_close(found_N, torch.tensor(by_hand(logits_NC, labels_N2, 0.5)))
+
+
+def test_a_batch_without_negatives_has_no_loss_and_no_gradient() -> None:
+    logits_NC = vectors(rows=3).requires_grad_()
+    loss_N = ranking().loss(logits_NC, torch.tensor([[0, 1], [1, 2], [2, 0]]))
+    torch.autograd.backward(loss_N.sum())
+    assert logits_NC.grad is not None
+    assert not loss_N.any()
+    assert not logits_NC.grad.any()
+
+
+def test_labels_are_equal_exactly_for_texts_of_equal_tokens() -> None:
+    tokenizer = Tokenizer.from_texts(["a b c d"], vocabulary=50)
+    columns = [tokenize(texts, tokenizer) for texts in (["a b", "c", "A  b", "d"], ["c", "a b", "d a", "ad"])]
+    (a, c), (c_again, a_again), (a_third, new), (d, other) = ranking().labels_of(columns).tolist()
+    assert a == a_again == a_third
+    assert c == c_again
+    assert len({a, c, new, d, other}) == 5
+
+
+def test_scores_are_the_ranks_among_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits_NC, labels_N2 = vectors(3, rows=23), torch.arange(46).view(23, 2)
+    labels_N2[4, 1] = labels_N2[9, 1]
+    cosines_NN = F.cosine_similarity(logits_NC[:, None, :D], logits_NC[None, :, D:], dim=2)
+    ranks = []
+    for i in range(23):
+        rivals = [j for j in range(23) if j != i and {i, j} != {4, 9}]
+        ranks.append(1 + sum(float(cosines_NN[i, j]) >= float(cosines_NN[i, i]) for j in rivals))
+    wanted = {"mrr": sum(1 / rank for rank in ranks) / 23, "accuracy": ranks.count(1) / 23}
+    assert ranking().score(logits_NC, labels_N2) == pytest.approx(wanted)
+    monkeypatch.setattr("polytask.tasks.kinds.ranking._ROWS", 5)
+    assert ranking().score(logits_NC, labels_N2) == pytest.approx(wanted)
+
+
+def test_equal_vectors_everywhere_rank_last_rather_than_first() -> None:
+    assert ranking().score(torch.ones(10, 4), torch.arange(20).view(10, 2)) == {"mrr": 0.1, "accuracy": 0.0}
+
+
+def test_a_prediction_is_the_cosine() -> None:
+    logits_NC = torch.tensor([[1.0, 0.0, 3.0, 0.0], [1.0, 0.0, 0.0, 2.0], [1.0, 1.0, -1.0, -1.0]])
+    assert ranking().decode(logits_NC).values == pytest.approx([1.0, 0.0, -1.0])
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(RecipeError, match="temperature is 0; it is above 0"):
+        ranking(temperature=0.0)
+    for name in ("ranking", "mlm"):
+        with pytest.raises(RecipeError, match="it learns from texts and takes no labels"):
+            kinds.create(name, {"a": "a", "b": "b"})
+    with pytest.raises(RecipeError, match="rate is 1; it lies between 0 and 1"):
+        kinds.create("mlm", {}, rate=1.0)
