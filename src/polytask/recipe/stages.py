@@ -13,7 +13,7 @@ from polytask.errors import RecipeError
 from polytask.runtime.keys import numpy_generator
 from polytask.training.optim import Adam, Rule
 from polytask.training.plan import Plan
-from polytask.training.stages import Patience, Schedule, Stage
+from polytask.training.stages import Average, Patience, Schedule, Stage
 
 from .members import new_aggregator, new_balance, new_mixing, new_penalties, stage_tasks
 
@@ -44,6 +44,8 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
         epoch_steps=epoch_steps,
         evaluate_every=settings.evaluate_every or epoch_steps,
         patience=Patience(stopping.patience, stopping.minimum) if stopping else None,
+        layer_decay=settings.layer_decay,
+        average=Average(settings.average.decay) if settings.average else None,
     )
 
 

@@ -86,7 +86,7 @@ class Trainer:
                 self._take(step, stage, done)
                 done += 1
             evaluates = bool(self.dev_rows) and stage.evaluates_after(done)
-            self._update(owes_evaluation=evaluates and not self._evaluate(stage, done, stop))
+            self._update(owes_evaluation=evaluates and not self._evaluate(step.judged, stage, done, stop))
             gives_up = evaluates and stage.patience is not None and self.index.stale >= stage.patience.evaluations
             stops = self.processes.any(bool(stop))
             if stops or evaluates or done % self.checkpoint_every == 0 or done == stage.steps:
@@ -132,11 +132,11 @@ class Trainer:
             seconds=round(time.perf_counter() - started, 4),
         )
 
-    def _evaluate(self, stage: Stage, done: int, stop: StopRequest) -> bool:
+    def _evaluate(self, model: Model, stage: Stage, done: int, stop: StopRequest) -> bool:
         """Score the dev tables and take note of bests. Returns False if a request to stop came first: it is still owed."""
         started = time.perf_counter()
         try:
-            logits = {name: self._predict(name, stop) for name in self.dev_rows}
+            logits = {name: self._predict(model, name, stop) for name in self.dev_rows}
         except _Stopped:
             return False
         scores = {name: score(self.tasks[name], logits[name], rows) for name, rows in self.dev_rows.items()}
@@ -164,7 +164,7 @@ class Trainer:
         )
         return True
 
-    def _predict(self, name: str, stop: StopRequest) -> Tensor:
+    def _predict(self, model: Model, name: str, stop: StopRequest) -> Tensor:
         rows, done = self.dev_rows[name], 0
 
         def ticked(count: int) -> None:
@@ -174,7 +174,7 @@ class Trainer:
             if stop and self.processes.size == 1:
                 raise _Stopped
 
-        return predict_logits(self.model, name, rows, self.device, ticked)
+        return predict_logits(model, name, rows, self.device, ticked)
 
     def _note_bests(self, scores: Mapping[str, Scores], total: float, best: bool, name: str) -> None:
         firsts = first_metrics(scores, {task: self.tasks[task].kind for task in scores})

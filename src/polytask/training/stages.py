@@ -56,6 +56,23 @@ class Patience:
 
 
 @dataclass(frozen=True)
+class Average:
+    """An exponential moving average θ̄ₜ of the weights θ₁ … θₜ after each step; with ``decay`` d = 1 their plain mean.
+
+    θ̄ₜ = Σ dᵗ⁻ⁱ θᵢ / Σ dᵗ⁻ⁱ: divided by what the factors add up to, as Adam's moments are (Kingma & Ba 2015, §3), so
+    that the weights before the first step have no part in it. The plain mean is Polyak & Juditsky's (1992).
+    """
+
+    decay: float
+
+    def share(self, step: int) -> float:
+        """Return how far the average goes towards the weights after ``step``, counted from 0."""
+        if self.decay == 1.0:
+            return 1.0 / (step + 1)
+        return (1.0 - self.decay) / -math.expm1((step + 1) * math.log(self.decay))
+
+
+@dataclass(frozen=True)
 class Stage:
     """Everything that a stage needs. ``train`` is "all", "heads", or how many layers from the top."""
 
@@ -73,6 +90,8 @@ class Stage:
     epoch_steps: int
     evaluate_every: int
     patience: Patience | None
+    layer_decay: float = 1.0
+    average: Average | None = None
 
     @property
     def steps(self) -> int:
@@ -85,6 +104,16 @@ class Stage:
     @property
     def tasks(self) -> list[str]:
         return self.plan.names
+
+
+def layer_rule(rule: Rule, decay: float, encoder: Encoder, name: str) -> Rule:
+    """Return the rule of an encoder's parameter: ``rule`` for the top layer, a lower rate for lower ones.
+
+    ηₗ₋₁ = ξ ηₗ with ξ = ``decay`` (Sun et al. 2019, §5.3.4; Howard & Ruder 2018, §3.2, have 1/ξ = 2.6). What lies
+    above the layers learns like the top one, the embeddings like a layer below the first.
+    """
+    below = max(encoder.depth - encoder.layer_of(name), 0)
+    return Rule(rule.learning_rate * decay**below, rule.weight_decay)
 
 
 def trained_parameters(model: Model, stage: Stage, encoder_name: str) -> list[tuple[str, nn.Parameter]]:

@@ -23,7 +23,8 @@ from polytask.tasks.task import Task
 
 from .optim import Block, Masters
 from .plan import Micro
-from .stages import Stage, trained_parameters
+from .stages import Stage, layer_rule, trained_parameters
+from .twin import InTraining, Twin
 
 _COLUMNS = 1 << 20  # of a Gramian at once: a few MiB a task, added up in float64
 
@@ -90,6 +91,9 @@ class Step:
                 self._freeze(_named(f"heads.{task}.", model.heads[task]), set(), torch.float32)
         self._buffers: dict[str, Tensor] = {}
         model.train()
+        self.average = self._twin() if stage.average is not None else None
+        for penalty in stage.penalties:
+            penalty.regularizer.begin(self._twin, stage.steps)
 
     def __call__(self, step: int) -> StepResult:
         """Take a step. Raises NonFiniteLoss, before any weight has moved, naming the task and the rows."""
@@ -108,16 +112,23 @@ class Step:
         self.stage.balance.observe(torch.tensor([losses.get(task, math.nan) for task in self.stage.tasks]))
         for penalty in self.stage.penalties:
             penalty.regularizer.after_step(self.model)
+        if self.average is not None and self.stage.average is not None:
+            self.average.follow(self.stage.average.share(step))
         penalised = zip(work.active, means[len(work.active) :], strict=True) if self.stage.penalties else ()
         rate = self.stage.rule.learning_rate * self.stage.schedule(step)
         rows, tokens = sum(len(micro.rows) for micro in micros), self.stage.plan.tokens([step])
         return StepResult(losses, dict(penalised), norm_read, rate, rows, tokens)
 
+    @property
+    def judged(self) -> Model:
+        """The model that is evaluated and handed on: with the average of the weights, where the stage asks for it."""
+        return self.model if self.average is None else self.average.model
+
     def weights(self) -> dict[str, Tensor]:
-        """Return the fp32 master of every parameter of the model, by name."""
-        blocks = [*self.encoder_blocks.values(), *self.head_blocks.values()]
-        masters = [*self.frozen, *(block.masters for block in blocks)]
-        return {name: tensor for master in masters for name, tensor in master.tensors().items()}
+        """Return every parameter of the judged model in fp32, by name."""
+        masters = [*self.frozen, *self._blocks().values()]
+        held = {name: tensor for master in masters for name, tensor in master.tensors().items()}
+        return held if self.average is None else held | self.average.tensors()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what, with the weights, a resumed stage needs: moments, balance, aggregator and regularizers."""
@@ -130,7 +141,11 @@ class Step:
             held.load_state_dict(own)
 
     def release(self) -> None:
-        """Give the model its fp32 parameters back at the stage's end."""
+        """Give the model its fp32 parameters back at the stage's end: the average of them, if that was judged."""
+        for penalty in self.stage.penalties:
+            penalty.regularizer.end()
+        if self.average is not None:
+            self.average.take_over()
         for block in (*self.encoder_blocks.values(), *self.head_blocks.values()):
             block.release()
         for masters in self.frozen:
@@ -155,7 +170,9 @@ class Step:
                 trained,
                 shadowed=shadowed,
                 dtype=dtype,
-                rule=lambda name, parameter: self.stage.rule,
+                rule=lambda whole, _: layer_rule(
+                    self.stage.rule, self.stage.layer_decay, encoder, whole.removeprefix(f"encoders.{name}.")
+                ),
                 adam=self.stage.adam,
             )
 
@@ -178,8 +195,16 @@ class Step:
             parameter.requires_grad_(False)
         self.frozen.append(Masters(parameters, shadowed=shadowed, dtype=dtype))
 
+    def _blocks(self) -> dict[str, Masters]:
+        encoders = {f"encoder.{name}": block.masters for name, block in self.encoder_blocks.items()}
+        return encoders | {f"head.{task}": block.masters for task, block in self.head_blocks.items()}
+
+    def _twin(self) -> Twin:
+        return Twin(self.model, self._blocks())
+
     def _stateful(self) -> list[tuple[str, Stateful]]:
         return [
+            *([("training", InTraining(self._blocks()))] if self.average is not None else []),
             *((f"encoder.{name}", block) for name, block in self.encoder_blocks.items()),
             *((f"head.{task}", block) for task, block in self.head_blocks.items()),
             ("balance", self.stage.balance),
@@ -210,11 +235,11 @@ class Step:
         batch = self.rows[micro.task].pack(micro.rows).to(self.device)
         self._point(micro.task, work)
         key = (self.seed, self.stage.number, step, micro.task, micro.index)
-        view = TaskView(self.model, self.tasks[micro.task], batch, key)
-        clean = view.run()
+        clean = TaskView(self.model, self.tasks[micro.task], batch, key).run()
         penalty_N = torch.zeros_like(clean.loss_N)
         for penalty in self.stage.penalties:
             if penalty.weights.get(micro.task):
+                view = TaskView(self.model, self.tasks[micro.task], batch, key)  # its own: it counts fresh draws
                 penalty_N = penalty_N + penalty.weights[micro.task] * penalty.regularizer.penalty(view, clean)
         weight = float(self.stage.balance.weights()[self.stage.tasks.index(micro.task)])
         (weight / micro.of_rows * (clean.loss_N + penalty_N).sum()).backward()  # type: ignore[no-untyped-call]
