@@ -10,9 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from polytask.encoder.automodel import build_auto
+from polytask.encoder.base import Encoder
+from polytask.encoder.bert import Bert
+from polytask.encoder.lstm import BiLstm
 from polytask.model import TaskView
 from polytask.recipe.build import Parts
 from polytask.regularizers.base import Regularizer, regularizers
+from polytask.regularizers.smart import Smart
 from polytask.training.step import Step
 from polytask.training.twin import Twin
 
@@ -144,9 +149,12 @@ def dtype_of(precision: str) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_micro_batches_add_up(tiny: Tiny, begun: Begun, name: str) -> None:
-    stage = with_penalties({"name": name}) | {"optimizer": {"name": "adamw", "epsilon": 1e-5}}
+ACCUMULATED = [*({"name": name} for name in NAMES), {"name": "smart", "radius": 0.2, "steps": 0}]
+
+
+@pytest.mark.parametrize("settings", ACCUMULATED, ids=lambda settings: "-".join(map(str, settings.values())))
+def test_micro_batches_add_up(tiny: Tiny, begun: Begun, settings: Mapping[str, Any]) -> None:
+    stage = with_penalties(settings) | {"optimizer": {"name": "adamw", "epsilon": 1e-5}}
     whole, _ = begun(tiny(stage, drop=0.0))
     pieces, _ = begun(tiny(stage | {"micro_batch": 3}, drop=0.0))
     for _ in range(2):
@@ -163,3 +171,45 @@ def test_members_differ_pairwise(looked_at: LookedAt, view_of: ViewOf) -> None:
     found: dict[str, Tensor] = {name: new(name, parts).penalty(view, view.run()) for name in NAMES}
     for a, b in combinations(found, 2):
         assert not torch.allclose(found[a], found[b]), f"{a} and {b} are the same"
+
+
+def lstm(parts: Parts) -> Encoder:
+    return BiLstm(vocabulary(parts), embedding=12, hidden=16, layers=1, dropout=0.2)
+
+
+def roberta(parts: Parts) -> Encoder:
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64}
+    transformers = pytest.importorskip("transformers")
+    config = transformers.RobertaConfig(vocab_size=vocabulary(parts), **sizes).to_dict()
+    return build_auto({"config": config, "pooler": True})
+
+
+def vocabulary(parts: Parts) -> int:
+    encoder = parts.model.encoders["shared"]
+    assert isinstance(encoder, Bert)
+    return encoder.shape.vocabulary
+
+
+@pytest.mark.parametrize("new_encoder", [lstm, roberta])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_with_other_encoders(
+    tiny: Tiny, begun: Begun, view_of: ViewOf, new_encoder: Callable[[Parts], Encoder], precision: str
+) -> None:
+    everything = [{"name": "smart"}, {"name": "smart", "radius": "unit", "dropout": "off"}]
+    everything += [{"name": name} for name in NAMES if name != "smart"]
+    _, parts = begun(tiny(with_penalties(*everything)))
+    parts.model.encoders["shared"] = new_encoder(parts)
+    step = Step(parts.model, parts.tasks, parts.train_rows, parts.stages[0], seed=0, dtype=dtype_of(precision))
+    for number in range(2):
+        assert all(penalty > 0 for penalty in step(number).penalties.values())
+    view = view_of(parts, "similarity")
+    assert not Smart(sigma=0.0).penalty(view, view.run()).any()
+    assert not Smart(sigma=0.0, radius="unit").penalty(view, view.run()).any()
+    penalty_N = Smart(radius=0.01).penalty(view, view.run())
+    if new_encoder is roberta:  # pads inside; what a row gets does not depend on the padding of its batch
+        parts.model.eval()
+        penalty_N = Smart(radius=0.01).penalty(view, view.run())
+        for row, wanted in list(zip(view.batch.rows, penalty_N.tolist(), strict=True))[:2]:
+            alone = view_of(parts, "similarity", [row])
+            assert Smart(radius=0.01).penalty(alone, alone.run()).tolist() == [pytest.approx(wanted, rel=1e-2)]
+    assert (penalty_N > 0).all()

@@ -71,7 +71,7 @@ class Ball:
 
 @regularizers.register("smart")
 class Smart(Regularizer):
-    """SMART (Jiang et al. 2020, eq. 2, algorithm 1): the worst nearby word embeddings should predict the same.
+    """SMART (Jiang et al. 2020, §3.1, algorithm 1): the worst nearby word embeddings should predict the same.
 
     The penalty is ℓₛ(f(x + δ), f(x)), and gradients flow through both. δ starts as N(0, σ²) and takes K = ``steps``
     steps δ ← Π(δ + η g / ‖g‖) with g = ∂ℓₛ / ∂δ; Π holds it in a ball of radius ε. No text has padding, so none is
@@ -80,8 +80,8 @@ class Smart(Regularizer):
 
     ``radius``: "paper" is ε = 1e-5 with the paper's projection; "unit" is what the public code does, noise scaled to
     radius 1 whatever comes; a number is ε, scaled to. ``onto`` is "clip" (the projection) or "scale" (to the surface).
-    ``norm`` is "inf", "l2" or "l1", ``over`` each "token" or a whole "text". ``sigma`` is 1e-5, or 1e-2 where it would
-    drown in bf16; ``eta`` is the paper's 1e-3, or the radius when that is another.
+    ``norm`` (also that of g) is "inf", "l2" or "l1", ``over`` each "token" or a whole "text". ``sigma`` is 1e-5, or
+    1e-2 where it would drown in bf16; ``eta`` is the paper's 1e-3, or the radius when that is another.
 
     ``dropout`` of the perturbed passes. "same": the masks of the clean pass, so that noise alone makes the difference
     and the penalty is 0 at zero noise; "off": both sides without dropout, one clean pass more; "fresh": new masks, as
