@@ -78,8 +78,9 @@ class Smart(Regularizer):
     perturbed. With two streams (a bi-encoder) each text has its own δ, is run beside the other's clean vector, and both
     penalties add up. With ``steps = 0`` δ is held noise, as in R3F (Aghajanyan et al. 2021).
 
-    ``radius``: "paper" is ε = 1e-5 with the paper's projection; "unit" is what the public code does, noise scaled to
-    radius 1 whatever comes; a number is ε, scaled to. ``onto`` is "clip" (the projection) or "scale" (to the surface).
+    ``radius``: "paper" is ε = 1e-5 with the paper's projection; "unit" is the public code's ball, noise scaled to
+    radius 1 (that code adds η g undivided, so that its first noise decides); a number is ε, scaled to. ``onto`` is
+    "clip" (the projection) or "scale" (to the surface).
     ``norm`` (also that of g) is "inf", "l2" or "l1", ``over`` each "token" or a whole "text". ``sigma`` is 1e-5, or
     1e-2 where it would drown in bf16; ``eta`` is the paper's 1e-3, or the radius when that is another.
 
