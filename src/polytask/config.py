@@ -243,6 +243,17 @@ class EarlyStopping(Settings):
     """How much better a new best must be."""
 
 
+class AverageSettings(Settings):
+    """A moving average of a stage's weights: what is evaluated and handed on, while training goes on without it."""
+
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.999
+    """Share that the average keeps of itself at each step; 1 makes it the plain mean over the stage."""
+
+
+def _average(value: Any) -> Any:
+    return {"decay": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 class RegularizerSettings(BaseModel):
     """A regularizer, its weight, and its options."""
 
@@ -273,6 +284,8 @@ class StageSettings(Settings):
     """Peak learning rate of the encoder, and of heads without their own."""
     head_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate of heads without their own."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Learning rate of each encoder layer as a share of that of the layer above it; the top layer has the stage's."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Weight decay; never on biases and LayerNorms."""
     batch_size: PositiveInt = 32
@@ -297,6 +310,8 @@ class StageSettings(Settings):
     """Record the cosines between the tasks' encoder gradients, each layer's too, whatever the aggregator. Joint mixing only."""
     regularizers: list[RegularizerSettings] = []
     """Penalties that are added to the losses: see `polytask list regularizers`."""
+    average: Annotated[AverageSettings | None, BeforeValidator(_average)] = None
+    """Evaluate and keep a moving average of the weights: its decay, such as 0.999."""
     early_stopping: EarlyStopping | None = None
     """When to end the stage early."""
     evaluate_every: PositiveInt | None = None
@@ -419,6 +434,7 @@ def _fields_at(location: Sequence[str | int]) -> list[str]:
         "schedule": ScheduleSettings,
         "optimizer": OptimizerSettings,
         "early_stopping": EarlyStopping,
+        "average": AverageSettings,
         "train": Last,
         "projection": ProjectionSettings,
         "resample": ResampleSettings,

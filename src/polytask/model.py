@@ -6,7 +6,7 @@ Shapes: N rows, P tokens of a packed batch, D width, C logits.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -132,23 +132,24 @@ class Model(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Return logits ``(N, C)``, fp32, in the order of ``batch.rows``: the mean over the orders of a pair."""
-        return mean(self.in_orders(task, batch, embeddings, dtype=dtype))
+        head = self.head(task)
+        return mean(head.orders(head, self.encode(task, batch, embeddings, dtype=dtype)))
 
-    def in_orders(
+    def encode(
         self,
         task: str,
         batch: RowBatch,
         embeddings: Sequence[Tensor] | None = None,
         *,
         dtype: torch.dtype | None = None,
-    ) -> tuple[Tensor, ...]:
-        """Return logits ``(N, C)``, fp32, for each order in which the task looks at a pair: one, as a rule."""
+    ) -> list[Tensor]:
+        """Return the pooled vectors ``(N, D)`` of each of a batch's streams, in the order of ``batch.rows``."""
         encoder, head = self.encoder(task), self.head(task)
         vectors = []
         given: Sequence[Tensor | None] = embeddings or [None] * len(batch.streams)
         for stream, words_PD in zip(batch.streams, given, strict=True):
             vectors.append(head.pool(encoder(stream, words_PD, dtype=dtype), stream))
-        return head.orders(head, vectors)
+        return vectors
 
 
 def mean(tensors: Sequence[Tensor]) -> Tensor:
@@ -161,10 +162,20 @@ def mean(tensors: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class Out:
-    """Logits ``(N, C)`` of a pass, and each row's loss."""
+    """Logits ``(N, C)`` of a pass, each row's loss, and the pooled vectors ``(N, D)`` that the logits came from."""
 
     logits_NC: Tensor
     loss_N: Tensor
+    vectors: tuple[Tensor, ...] = ()
+
+    def detached(self) -> Out:
+        """Return the same numbers, without a way back to where they came from."""
+        vectors = tuple(vector_ND.detach() for vector_ND in self.vectors)
+        return Out(self.logits_NC.detach(), self.loss_N.detach(), vectors)
+
+
+Dropout = Literal["same", "fresh", "off"]
+"""The masks of a pass: those of the clean pass, new ones at each call, or none."""
 
 
 @dataclass
@@ -180,6 +191,11 @@ class TaskView:
     key: tuple[int | str, ...]
     _fresh: int = field(default=0, repr=False)
 
+    @property
+    def compute(self) -> torch.dtype:
+        """The type of the activations, when a pass does not ask for another."""
+        return self.model.encoder(self.task.name).compute
+
     def embeddings(self) -> list[Tensor]:
         """Return the word embeddings: of one stream, or of two for a bi-encoder."""
         return self.model.embed(self.task.name, self.batch)
@@ -188,7 +204,7 @@ class TaskView:
         self,
         embeddings: Sequence[Tensor] | None = None,
         *,
-        dropout: Literal["same", "fresh", "off"] = "same",
+        dropout: Dropout = "same",
         precision: Literal["float32", "bfloat16"] | None = None,
         model: Model | None = None,
     ) -> Out:
@@ -201,17 +217,44 @@ class TaskView:
         reseed(*self.key, self._purpose(dropout))
         dtype = None if precision is None else DTYPES[precision]
         with _dropout_off(model) if dropout == "off" else _as_is():
-            logits = model.in_orders(self.task.name, self.batch, embeddings, dtype=dtype)
-        if self.batch.labels_N is None:
-            raise ValueError(f"task '{self.task.name}': a batch without labels has no loss")
-        loss_N = mean([self.task.kind.loss(logits_NC, self.batch.labels_N) for logits_NC in logits])
-        if self.task.consistency:
-            loss_N = loss_N + self.task.consistency * self.task.kind.divergence(*logits)
-        return Out(mean(logits), loss_N)
+            return self._judge(model, model.encode(self.task.name, self.batch, embeddings, dtype=dtype))
+
+    def run_apart(
+        self,
+        embeddings: Sequence[Tensor],
+        beside: Out,
+        *,
+        dropout: Dropout = "same",
+        precision: Literal["float32", "bfloat16"] | None = None,
+    ) -> list[Out]:
+        """Run each stream with its own given embeddings, beside what an earlier pass made of the other streams.
+
+        One pass through the encoder, one result for each stream; of a single stream it is what ``run`` returns.
+        """
+        reseed(*self.key, self._purpose(dropout))
+        dtype = None if precision is None else DTYPES[precision]
+        with _dropout_off(self.model) if dropout == "off" else _as_is():
+            vectors = self.model.encode(self.task.name, self.batch, embeddings, dtype=dtype)
+            outs = []
+            for number, vector_ND in enumerate(vectors):
+                mixed = [*beside.vectors[:number], vector_ND, *beside.vectors[number + 1 :]]
+                with _draws_kept(vector_ND.device):  # every result has the masks that the first one's head drew
+                    outs.append(self._judge(self.model, mixed))
+        return outs
 
     def divergence(self, a: Out, b: Out) -> Tensor:
         """Return how far two predictions of each row are apart, ``(N,)``, as the task's kind measures it."""
         return self.task.kind.divergence(a.logits_NC, b.logits_NC)
+
+    def _judge(self, model: Model, vectors: Sequence[Tensor]) -> Out:
+        if self.batch.labels_N is None:
+            raise ValueError(f"task '{self.task.name}': a batch without labels has no loss")
+        head = model.head(self.task.name)
+        logits = head.orders(head, vectors)
+        loss_N = mean([self.task.kind.loss(logits_NC, self.batch.labels_N) for logits_NC in logits])
+        if self.task.consistency:
+            loss_N = loss_N + self.task.consistency * self.task.kind.divergence(*logits)
+        return Out(mean(logits), loss_N, tuple(vectors))
 
     def _purpose(self, dropout: str) -> str:
         if dropout != "fresh":
@@ -228,6 +271,12 @@ def _dropout_off(model: Model) -> Iterator[None]:
         yield
     finally:
         model.train(training)
+
+
+def _draws_kept(device: torch.device) -> AbstractContextManager[None]:
+    if device.type == "cpu":
+        return torch.random.fork_rng([])
+    return torch.random.fork_rng([device], device_type=device.type)
 
 
 @contextmanager

@@ -37,15 +37,15 @@ class SmallMemory:
 
     def __init__(self, rows: int, patch: pytest.MonkeyPatch) -> None:
         self.rows, self.refused = rows, 0
-        real = Model.in_orders
+        real = Model.encode
 
-        def in_orders(model: Model, task: str, batch: RowBatch, *rest: Any, **options: Any) -> Any:
+        def encode(model: Model, task: str, batch: RowBatch, *rest: Any, **options: Any) -> Any:
             if len(batch.rows) > self.rows:
                 self.refused += 1
                 raise RuntimeError(NO_MEMORY)
             return real(model, task, batch, *rest, **options)
 
-        patch.setattr(Model, "in_orders", in_orders)
+        patch.setattr(Model, "encode", encode)
 
 
 class Notes(Watcher):
@@ -149,7 +149,7 @@ def test_another_failure_is_not_taken_for_a_lack_of_memory(
     def fail(*arguments: Any, **options: Any) -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(Model, "in_orders", fail)
+    monkeypatch.setattr(Model, "encode", fail)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         train(tiny(STAGE), tmp_path / "run")
 

@@ -50,6 +50,13 @@ MIXED: dict[str, tuple[Mapping[str, Any], ...]] = {
     "uncertainty, then dwa": ({**STAGE, "balance": "uncertainty"}, {**STAGE, "balance": {"name": "dwa", "period": 3}}),
     "annealed": ({**STAGE, "epochs": 2, "mixing": "annealed"},),
     "rdrop": ({**STAGE, "regularizers": [{"name": "rdrop", "weight": {"sentiment": 1.0, "similarity": 0.5}}]},),
+    "smart, teacher": (
+        {
+            **STAGE,
+            "regularizers": [{"name": "smart", "radius": 0.2, "weight": {"similarity": 2.0}}, {"name": "bregman"}],
+        },
+    ),
+    "averaged": ({**STAGE, "average": 0.9, "layer_decay": 0.8}, {**STAGE, "train": {"last": 1}, "average": 1.0}),
     "early stopping": (
         {**STAGE, "epochs": 9, "evaluate_every": 3, "early_stopping": {"patience": 1, "minimum": 0.01}},
         STAGE,

@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from polytask.encoder.base import Encoder
 from polytask.errors import RecipeError
 from polytask.recipe.build import Parts
 from polytask.training.checkpoint import load_tensors, save_tensors
-from polytask.training.stages import Schedule, reaches, trained_parameters
+from polytask.training.optim import Rule
+from polytask.training.stages import Average, Schedule, layer_rule, reaches, trained_parameters
 from polytask.training.step import Step
 
 Tiny = Callable[..., dict[str, Any]]
@@ -209,3 +212,57 @@ def test_a_stage_that_would_teach_a_task_nothing_is_refused(
 def test_more_layers_than_there_are_is_an_error(tiny: Tiny, parts_of: PartsOf) -> None:
     with pytest.raises(RecipeError, match=r"last = 3.*the encoder has 2 layers"):
         parts_of(tiny({"train": {"last": 3}}))
+
+
+def test_rates_fall_from_layer_to_layer(tiny: Tiny, parts_of: PartsOf) -> None:
+    encoder = parts_of(tiny()).model.encoders["shared"]
+    assert isinstance(encoder, Encoder)
+    rates = {
+        name: layer_rule(Rule(1e-3, 0.1), 0.95, encoder, name).learning_rate for name, _ in encoder.named_parameters()
+    }
+    assert rates["pooler.weight"] == rates["layers.1.feed_forward.up.weight"] == 1e-3
+    assert rates["layers.0.attention.qkv.bias"] == pytest.approx(1e-3 * 0.95)
+    assert rates["embeddings.word.weight"] == rates["embeddings.norm.bias"] == pytest.approx(1e-3 * 0.95**2)
+    assert {layer_rule(Rule(1e-3, 0.1), 1.0, encoder, name) for name in rates} == {Rule(1e-3, 0.1)}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_rate_is_a_few_slices_whatever_the_number_of_parameters(
+    tiny: Tiny, parts_of: PartsOf, step_of: Callable[..., Step], precision: str
+) -> None:
+    recipe = tiny({"layer_decay": 0.9, "batch_size": 10}, precision=precision)
+    recipe["encoder"] |= {"layers": 5}
+    block = step_of(parts_of(recipe)).encoder_blocks["shared"]
+    # five layers and the embeddings, decayed or not; in bf16 a layer's norms lie apart from its other undecayed ones
+    assert len(block.slices) == {"float32": 12, "bfloat16": 17}[precision]
+    assert len({rule for _, _, rule in block.slices}) == 12
+    ends = [0, *(stop for _, stop, _ in block.slices)]
+    assert [start for start, _, _ in block.slices] == ends[:-1]
+    assert ends[-1] == block.numbers
+    for slot in block.masters.slots:
+        (rule,) = {rule for start, stop, rule in block.slices if start <= slot.start and slot.stop <= stop}
+        layer = slot.name.removeprefix("encoders.shared.").split(".")
+        below = {"embeddings": 5, "pooler": 0}.get(layer[0], 4 - int(layer[1]) if layer[0] == "layers" else -1)
+        assert rule.learning_rate == pytest.approx(2e-5 * 0.9**below), slot.name
+
+
+@pytest.mark.parametrize("decay", [0.3, 0.9, 0.999, 1.0])
+def test_an_average_weighs_what_came_after_each_step_and_nothing_else(decay: float) -> None:
+    generator = np.random.default_rng(0)
+    values, found = generator.normal(size=20), 1e6  # where it starts from does not matter
+    for step, value in enumerate(values):
+        share = Average(decay).share(step)
+        found += share * (value - found)
+        factors = decay ** np.arange(step, -1, -1)
+        assert found == pytest.approx((factors @ values[: step + 1]) / factors.sum(), abs=1e-9)
+
+
+def test_settings_of_rates_and_averages(tiny: Tiny, parts_of: PartsOf) -> None:
+    one, two, three = parts_of(tiny({"average": 0.99}, {"average": {}}, {"layer_decay": 0.9})).stages
+    assert (one.average, two.average, three.average) == (Average(0.99), Average(0.999), None)
+    assert (one.layer_decay, three.layer_decay) == (1.0, 0.9)
+    with pytest.raises(RecipeError, match=r"stages\.0\.average.*decey.*decay"):
+        parts_of(tiny({"average": {"decey": 0.9}}))
+    for wrong in ({"average": 0}, {"average": 1.5}, {"layer_decay": 0}, {"layer_decay": 1.1}, {"average": True}):
+        with pytest.raises(RecipeError, match=f"stages\\.0\\.{next(iter(wrong))}"):
+            parts_of(tiny(wrong))

@@ -39,6 +39,7 @@ def recipe_schema() -> dict[str, Any]:
     for field, table in (("schedule", "ScheduleSettings"), ("optimizer", "OptimizerSettings")):
         short = {"enum": definitions[table]["properties"]["name"]["enum"]}
         stages[field]["anyOf"] = [short, {"$ref": stages[field].pop("$ref")}]
+    stages["average"]["anyOf"].append(definitions["AverageSettings"]["properties"]["decay"])
     weight = definitions["RegularizerSettings"]["properties"]["weight"]
     definitions["RegularizerSettings"] = {
         "description": definitions["RegularizerSettings"]["description"],

@@ -14,7 +14,7 @@ from polytask.errors import RecipeError
 from polytask.runtime.keys import numpy_generator
 from polytask.training.optim import Adam, Rule
 from polytask.training.plan import Plan
-from polytask.training.stages import Patience, Schedule, Stage
+from polytask.training.stages import Average, Patience, Schedule, Stage
 
 from .members import (
     given_labels,
@@ -57,6 +57,8 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
         patience=Patience(stopping.patience, stopping.minimum) if stopping else None,
         encoder_rules={n: _own_rule(n, recipe, settings) for n in names if recipe.tasks[n].encoder == "own"},
         diagnose=settings.diagnose,
+        layer_decay=settings.layer_decay,
+        average=Average(settings.average.decay) if settings.average else None,
     )
 
 

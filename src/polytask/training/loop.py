@@ -157,7 +157,7 @@ class Trainer:
         touched, known = touched_tasks(self.model, stage), self.index.scores
         due = [name for name in self.dev_rows if name in touched or name not in known]
         try:
-            logits = {name: self._predict(name, stop) for name in due}
+            logits = {name: self._predict(step.judged, name, stop) for name in due}
         except _Stopped:
             return False
         new = {name: score(self.tasks[name], logits[name], self.dev_rows[name]) for name in due}
@@ -186,7 +186,7 @@ class Trainer:
         )
         return True
 
-    def _predict(self, name: str, stop: StopRequest) -> Tensor:
+    def _predict(self, model: Model, name: str, stop: StopRequest) -> Tensor:
         rows, done = self.dev_rows[name], 0
 
         def ticked(count: int) -> None:
@@ -196,7 +196,7 @@ class Trainer:
             if stop and self.processes.size == 1:
                 raise _Stopped
 
-        return predict_logits(self.model, name, rows, self.device, ticked)
+        return predict_logits(model, name, rows, self.device, ticked)
 
     def _write_predictions(self, name: str, logits_NC: Tensor) -> None:
         path, task = self.folder.predictions / f"{name}-dev.csv", self.tasks[name]

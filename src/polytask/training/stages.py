@@ -57,6 +57,23 @@ class Patience:
 
 
 @dataclass(frozen=True)
+class Average:
+    """An exponential moving average θ̄ₜ of the weights θ₁ … θₜ after each step; with ``decay`` d = 1 their plain mean.
+
+    θ̄ₜ = Σ dᵗ⁻ⁱ θᵢ / Σ dᵗ⁻ⁱ: divided by what the factors add up to, as Adam's moments are (Kingma & Ba 2015, §3), so
+    that the weights before the first step have no part in it. The plain mean is Polyak & Juditsky's (1992).
+    """
+
+    decay: float
+
+    def share(self, step: int) -> float:
+        """Return how far the average goes towards the weights after ``step``, counted from 0."""
+        if self.decay == 1.0:
+            return 1.0 / (step + 1)
+        return (1.0 - self.decay) / -math.expm1((step + 1) * math.log(self.decay))
+
+
+@dataclass(frozen=True)
 class Stage:
     """Everything that a stage needs. ``train`` is "all", "heads", or how many layers from the top.
 
@@ -79,6 +96,8 @@ class Stage:
     patience: Patience | None
     diagnose: bool
     encoder_rules: Mapping[str, Rule] = field(default_factory=dict)
+    layer_decay: float = 1.0
+    average: Average | None = None
 
     @property
     def steps(self) -> int:
@@ -97,6 +116,16 @@ def touched_tasks(model: Model, stage: Stage) -> set[str]:
     """Return the tasks whose predictions a stage can change: its own, and those that share an encoder that it trains."""
     encoders = {name for name in model.encoders if trained_parameters(model, stage, name)}
     return {*stage.tasks, *(task for task, encoder in model.encoder_of.items() if encoder in encoders)}
+
+
+def layer_rule(rule: Rule, decay: float, encoder: Encoder, name: str) -> Rule:
+    """Return the rule of an encoder's parameter: ``rule`` for the top layer, a lower rate for lower ones.
+
+    ηₗ₋₁ = ξ ηₗ with ξ = ``decay`` (Sun et al. 2019, §5.3.4; Howard & Ruder 2018, §3.2, have 1/ξ = 2.6). What lies
+    above the layers learns like the top one, the embeddings like a layer below the first.
+    """
+    below = max(encoder.depth - encoder.layer_of(name), 0)
+    return Rule(rule.learning_rate * decay**below, rule.weight_decay)
 
 
 def trained_parameters(model: Model, stage: Stage, encoder_name: str) -> list[tuple[str, nn.Parameter]]:

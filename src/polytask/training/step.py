@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -27,7 +27,8 @@ from .gradients import Conflicts, cosines, gramian, gramian_by_layer
 from .optim import Block, Masters
 from .plan import Micro
 from .room import Room
-from .stages import Stage, trained_parameters
+from .stages import Stage, layer_rule, trained_parameters
+from .twin import InTraining, Twin
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,9 @@ class Step:
         self._buffers: dict[str, Tensor] = {}
         self._room = Room(stage.plan.whole)
         model.train()
+        self.average = self._twin() if stage.average is not None else None
+        for penalty in stage.penalties:
+            penalty.regularizer.begin(self._twin, stage.steps)
 
     def __call__(self, step: int) -> StepResult:
         """Take a step. Raises NonFiniteLoss, before any weight has moved, naming the task and the rows."""
@@ -130,17 +134,24 @@ class Step:
         self.stage.balance.observe(self._of_stage(losses), None if after is None else self._of_stage(after))
         for penalty in self.stage.penalties:
             penalty.regularizer.after_step(self.model)
+        if self.average is not None and self.stage.average is not None:
+            self.average.follow(self.stage.average.share(step))
         penalised = zip(work.active, means[len(work.active) :], strict=True) if self.stage.penalties else ()
         rate = self.stage.rule.learning_rate * self.stage.schedule(step)
         rows, tokens = sum(len(micro.rows) for micro in micros), self.stage.plan.tokens([step])
         shrunk_to = None if self._room.rows == before else self._room.rows
         return StepResult(losses, dict(penalised), norm_read, rate, rows, tokens, shrunk_to, angles, layers)
 
+    @property
+    def judged(self) -> Model:
+        """The model that is evaluated and handed on: with the average of the weights, where the stage asks for it."""
+        return self.model if self.average is None else self.average.model
+
     def weights(self) -> dict[str, Tensor]:
-        """Return the fp32 master of every parameter of the model, by name."""
-        blocks = [*self.encoder_blocks.values(), *self.head_blocks.values()]
-        masters = [*self.frozen, *(block.masters for block in blocks)]
-        return {name: tensor for master in masters for name, tensor in master.tensors().items()}
+        """Return every parameter of the judged model in fp32, by name."""
+        masters = [*self.frozen, *self._blocks().values()]
+        held = {name: tensor for master in masters for name, tensor in master.tensors().items()}
+        return held if self.average is None else held | self.average.tensors()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what, with the weights, a resumed stage needs: moments, balance, aggregator and regularizers."""
@@ -153,7 +164,11 @@ class Step:
             held.load_state_dict(own)
 
     def release(self) -> None:
-        """Give the model its fp32 parameters back at the stage's end."""
+        """Give the model its fp32 parameters back at the stage's end: the average of them, if that was judged."""
+        for penalty in self.stage.penalties:
+            penalty.regularizer.end()
+        if self.average is not None:
+            self.average.take_over()
         for block in (*self.encoder_blocks.values(), *self.head_blocks.values()):
             block.release()
         for masters in self.frozen:
@@ -178,7 +193,12 @@ class Step:
                 trained,
                 shadowed=shadowed,
                 dtype=dtype,
-                rule=lambda _, parameter: self.stage.encoder_rules.get(name, self.stage.rule),
+                rule=lambda whole, _: layer_rule(
+                    self.stage.encoder_rules.get(name, self.stage.rule),
+                    self.stage.layer_decay,
+                    encoder,
+                    whole.removeprefix(f"encoders.{name}."),
+                ),
                 adam=self.stage.adam,
             )
 
@@ -201,8 +221,16 @@ class Step:
             parameter.requires_grad_(False)
         self.frozen.append(Masters(parameters, shadowed=shadowed, dtype=dtype))
 
+    def _blocks(self) -> dict[str, Masters]:
+        encoders = {f"encoder.{name}": block.masters for name, block in self.encoder_blocks.items()}
+        return encoders | {f"head.{task}": block.masters for task, block in self.head_blocks.items()}
+
+    def _twin(self) -> Twin:
+        return Twin(self.model, self._blocks())
+
     def _stateful(self) -> list[tuple[str, Stateful]]:
         return [
+            *([("training", InTraining(self._blocks()))] if self.average is not None else []),
             *((f"encoder.{name}", block) for name, block in self.encoder_blocks.items()),
             *((f"head.{task}", block) for task, block in self.head_blocks.items()),
             ("balance", self.stage.balance),
@@ -269,7 +297,8 @@ class Step:
         penalty_N = torch.zeros_like(clean.loss_N)
         for penalty in self.stage.penalties:
             if penalty.weights.get(micro.task):
-                penalty_N = penalty_N + penalty.weights[micro.task] * penalty.regularizer.penalty(view, clean)
+                own = replace(view)  # it counts fresh draws: one regularizer's must not shift another's
+                penalty_N = penalty_N + penalty.weights[micro.task] * penalty.regularizer.penalty(own, clean)
         weight = work.weights[micro.task]
         (weight / micro.of_rows * (clean.loss_N + penalty_N).sum()).backward()  # type: ignore[no-untyped-call]
         place = work.active.index(micro.task)
