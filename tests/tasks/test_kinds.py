@@ -350,7 +350,7 @@ def test_a_score_outside_the_range_is_refused(cell: str) -> None:
     [
         ({}, "needs the option 'range'"),
         ({"range": [5, 0]}, "first number must be the smaller"),
-        ({"range": [0, 5], "output": "tanh"}, "Input should be 'raw' or 'sigmoid'"),
+        ({"range": [0, 5], "output": "tanh"}, "wanted 'raw' or 'sigmoid'"),
         ({"range": [0]}, "range"),
     ],
 )

@@ -27,9 +27,10 @@ from polytask.training.loop import Trainer, checkpoint_name
 from polytask.training.stages import Stage
 from polytask.training.watch import Watcher
 
-from .encoders import check_encoder, find_tokenizer, new_encoder, rebuild_encoder
+from .contradictions import Outline, check_fit, examine
+from .encoders import find_tokenizer, glance, new_encoder, rebuild_encoder
 from .load import Loaded, load_recipe
-from .members import check_recipe, new_model, new_task
+from .members import Problems, new_model, new_task
 from .stages import new_stage
 from .tables import Tables, all_texts, read_tables, task_rows
 
@@ -69,8 +70,7 @@ class Parts:
 
 def check(recipe: Recipe) -> None:
     """Raise RecipeError for whatever is wrong with a recipe that can be told without reading a table."""
-    check_encoder(recipe.encoder)
-    check_recipe(recipe)
+    examine(recipe).settle()
 
 
 def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left: RunFolder | None = None) -> Parts:
@@ -80,6 +80,8 @@ def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left:
     Raises RecipeError, TableError or CheckpointError with everything that is wrong with the kind it stumbled over.
     """
     check(loaded.recipe)
+    if left is None and (foreseen := glance(loaded.recipe.encoder, loaded.base)):
+        _settle_fit(loaded.recipe, foreseen)
     device = pick_device(loaded.recipe.device)
     tables = read_tables(loaded.recipe, loaded.base, told)
     recipe = _resolved(loaded, tables, device)
@@ -88,6 +90,7 @@ def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left:
     else:
         tokenizer = find_tokenizer(recipe.encoder, loaded.base, lambda: all_texts(tables))
         encoder = new_encoder(recipe.encoder, tokenizer, loaded.base, recipe.seed)
+    _settle_fit(recipe, Outline.of(encoder))
     tasks = new_tasks(recipe, encoder)
     train_rows = {name: task_rows(tables[name].train, task, tokenizer) for name, task in tasks.items()}
     dev_rows = {name: task_rows(t.dev, tasks[name], tokenizer) for name, t in tables.items() if t.dev is not None}
@@ -108,6 +111,12 @@ def new_tasks(recipe: Recipe, encoder: Encoder) -> dict[str, Task]:
         labels = settings.labels if isinstance(settings.labels, dict) else {}
         tasks[name] = new_task(name, settings, labels, length)
     return tasks
+
+
+def _settle_fit(recipe: Recipe, outline: Outline) -> None:
+    problems = Problems()
+    check_fit(recipe, outline, problems)
+    problems.settle()
 
 
 def write_run(parts: Parts, folder: RunFolder, processes: Processes) -> None:

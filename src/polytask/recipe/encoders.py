@@ -10,31 +10,32 @@ from polytask.config import EncoderSettings
 from polytask.data.tokens import Tokenizer
 from polytask.encoder.base import Encoder
 from polytask.encoder.bert import Bert, BertShape
-from polytask.encoder.fetch import locate
+from polytask.encoder.fetch import local, locate
 from polytask.encoder.lstm import BiLstm
-from polytask.encoder.weights import load_bert, save_bert
-from polytask.errors import CheckpointError, RecipeError, UserError, listed
+from polytask.encoder.weights import load_bert, save_bert, shape_of
+from polytask.errors import CheckpointError, RecipeError, UserError
 from polytask.runtime.keys import reseed
 
-_NEW_ONLY = ("layers", "width", "heads", "hidden", "tokenizer")
+from .contradictions import Outline
+
+_LEAST_SHARE = 0.9
+"""Tables of word embeddings are padded to round sizes, by a few rows."""
 
 
-def check_encoder(settings: EncoderSettings) -> None:
-    """Raise RecipeError for choices that contradict each other."""
-    given = [name for name in _NEW_ONLY if getattr(settings, name) is not None]
-    if settings.checkpoint is not None and given:
-        raise RecipeError(f"encoder: {listed(given)} cannot be chosen with a checkpoint, which settles them.")
-    if settings.checkpoint is not None and settings.architecture == "lstm":
-        raise RecipeError("encoder: an lstm is trained from scratch; it takes no checkpoint.")
-    if settings.checkpoint is None and settings.architecture == "auto":
-        raise RecipeError('encoder: architecture = "auto" needs a checkpoint.')
+def glance(settings: EncoderSettings, base: Path) -> Outline | None:
+    """Return what a checkpoint's config says, before tables and weights are read; None where it is yet to be fetched."""
+    if settings.checkpoint is None or settings.architecture != "bert":
+        return None
+    folder = local(settings.checkpoint, base)
+    shape = shape_of(folder) if folder is not None else None
+    return Outline(shape.layers, shape.positions, None) if shape is not None else None
 
 
 def find_tokenizer(settings: EncoderSettings, base: Path, texts: Callable[[], Iterable[str]]) -> Tokenizer:
     """Return the checkpoint's tokenizer, the one that a new encoder is given, or one made from the training texts."""
     name = settings.checkpoint or settings.tokenizer
     if name is None:
-        return Tokenizer.from_texts(texts(), settings.vocabulary)
+        return Tokenizer.from_texts(texts(), settings.vocabulary or 30_000)
     folder = locate(name, base=base)
     if settings.architecture == "auto":
         from polytask.encoder.automodel import auto_tokenizer
@@ -48,7 +49,7 @@ def new_encoder(settings: EncoderSettings, tokenizer: Tokenizer, base: Path, see
     reseed(seed, "encoder")
     if settings.checkpoint is not None:
         encoder = _load(settings, locate(settings.checkpoint, base=base))
-        _check_vocabulary(encoder, tokenizer, settings.checkpoint)
+        check_vocabulary(encoder, tokenizer, settings.checkpoint)
         return encoder
     if settings.architecture == "lstm":
         return BiLstm(
@@ -110,7 +111,10 @@ def _load(settings: EncoderSettings, folder: Path) -> Encoder:
     return load_bert(folder, dropout=settings.dropout)
 
 
-def _check_vocabulary(encoder: Encoder, tokenizer: Tokenizer, name: str) -> None:
+def check_vocabulary(encoder: Encoder, tokenizer: Tokenizer, name: str) -> None:
+    """Raise CheckpointError when a tokenizer cannot be the one that an encoder was trained with."""
     known = encoder.describe().get("vocabulary")
-    if known is not None and tokenizer.vocabulary > known:
-        raise CheckpointError(f"The tokenizer of {name} has {tokenizer.vocabulary} words, its weights only {known}.")
+    if known is not None and not _LEAST_SHARE * known <= tokenizer.vocabulary <= known:
+        raise CheckpointError(
+            f"The tokenizer of {name} has {tokenizer.vocabulary} words, its weights {known}: they do not belong together."
+        )

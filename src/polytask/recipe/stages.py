@@ -17,6 +17,8 @@ from polytask.training.stages import Patience, Schedule, Stage
 
 from .members import new_aggregator, new_balance, new_mixing, new_penalties, stage_tasks
 
+_MOST_STEPS = 100_000_000
+
 
 def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder: Encoder) -> Stage:
     """Return a stage, ready to be run."""
@@ -27,6 +29,8 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
     batches_T = [stream.per_pass for stream in streams.values()]
     epoch_steps = mixing.epoch_steps(batches_T)
     steps = settings.steps or max(round((settings.epochs or 3.0) * epoch_steps), 1)
+    warmup = _warmup(settings.schedule, steps, epoch_steps)
+    _check_length(f"stages.{number}", steps, warmup)
     sequence_SK = mixing.draw(batches_T, steps, numpy_generator(recipe.seed, "mixing", number))
     stopping = settings.early_stopping
     return Stage(
@@ -36,7 +40,7 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
         rule=Rule(settings.learning_rate, settings.weight_decay),
         head_rules={name: _head_rule(name, recipe, settings) for name in names},
         adam=Adam(*settings.optimizer.betas, settings.optimizer.epsilon, settings.optimizer.name == "adamw"),
-        schedule=Schedule(settings.schedule.name, _warmup(settings.schedule, steps, epoch_steps), steps),
+        schedule=Schedule(settings.schedule.name, warmup, steps),
         clip=settings.clip or None,
         balance=new_balance(recipe, settings),
         aggregator=new_aggregator(recipe, settings),
@@ -45,6 +49,15 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
         evaluate_every=settings.evaluate_every or epoch_steps,
         patience=Patience(stopping.patience, stopping.minimum) if stopping else None,
     )
+
+
+def _check_length(where: str, steps: int, warmup: int) -> None:
+    if steps > _MOST_STEPS:
+        raise RecipeError(f"{where}: would take {steps:,} steps; wanted at most {_MOST_STEPS:,}.")
+    if warmup > steps:
+        raise RecipeError(
+            f"{where}.schedule.warmup: is {warmup:,} steps; the stage has {steps:,}, so it would never end."
+        )
 
 
 def _stream(name: str, number: int, recipe: Recipe, rows: TaskRows) -> TaskStream:
