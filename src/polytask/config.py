@@ -284,9 +284,10 @@ def apply_overrides(tables: dict[str, Any], overrides: Iterable[str]) -> dict[st
     """
     for override in overrides:
         path, equals, text = override.partition("=")
-        if not equals or not path.strip():
+        parts = [part.strip() for part in path.split(".")]
+        if not equals or "" in parts:
             raise RecipeError(f"--set takes KEY=VALUE, as in stages.0.epochs=1; it was given '{override}'.")
-        tables = _with(tables, [part.strip() for part in path.split(".")], _value(text.strip()), override)
+        tables = _with(tables, parts, _value(text.strip()), override)
     return tables
 
 
@@ -346,10 +347,10 @@ def _with(tables: Any, path: Sequence[str], value: Any, override: str) -> Any:
         return value
     key, rest = path[0], path[1:]
     if isinstance(tables, list):
-        if not key.isdigit() or int(key) >= len(tables):
+        if not key.isdecimal() or len(key) > 9 or int(key) >= len(tables):
             raise RecipeError(f"--set {override}: '{key}' should be a number below {len(tables)}.")
         return [*tables[: int(key)], _with(tables[int(key)], rest, value, override), *tables[int(key) + 1 :]]
-    if isinstance(tables, str):
+    if isinstance(tables, str) and not key.isdecimal():
         tables = {"name": tables}  # head = "mlp" is short for head = { name = "mlp" }
     if not isinstance(tables, dict):
         raise RecipeError(f"--set {override}: there is nothing below '{tables}' that '{key}' could be.")

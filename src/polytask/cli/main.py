@@ -245,7 +245,9 @@ def main() -> None:
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    progress.errors.print(f"error: {message}", soft_wrap=True, markup=False)
+    # Names in it may come from a stranger's file: nothing in them steers the terminal.
+    safe = "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in message)
+    progress.errors.print(f"error: {safe}", soft_wrap=True, markup=False)
     sys.exit(code)
 
 

@@ -20,7 +20,7 @@ from polytask.evaluation.predictions import Format, prediction_records, write_pr
 from polytask.evaluation.scoring import Scores, aggregate, predict_logits, score
 from polytask.model import Model
 from polytask.recipe.build import new_tasks, open_encoder, open_run, open_tokenizer
-from polytask.recipe.encoders import save_encoder
+from polytask.recipe.encoders import check_vocabulary, save_encoder
 from polytask.recipe.members import new_model
 from polytask.recipe.tables import read_tables, task_rows
 from polytask.runtime.device import DTYPES, pick_device
@@ -37,13 +37,14 @@ def load(run: str | Path, *, checkpoint: str = "best", device: str | None = None
     folder, loaded, _ = open_run(Path(run))
     recipe = loaded.recipe
     where = pick_device(device or recipe.device)
-    encoder = open_encoder(folder)
+    encoder, tokenizer = open_encoder(folder), open_tokenizer(folder)
+    check_vocabulary(encoder, tokenizer, str(folder.tokenizer))
     tasks = new_tasks(recipe, encoder)
     model = new_model(encoder, tasks, recipe)
     path = _weights(folder, checkpoint, recipe)
     copy_into(model, load_tensors(path), path)
     _compute_in(encoder, recipe.precision)
-    return Predictor(recipe, tasks, model.to(where).eval(), open_tokenizer(folder), where, loaded.base, path)
+    return Predictor(recipe, tasks, model.to(where).eval(), tokenizer, where, loaded.base, path)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from polytask.config import Recipe, TaskSettings, to_toml
 from polytask.data.rows import TaskRows
 from polytask.data.tokens import Tokenizer
 from polytask.encoder.base import Encoder
-from polytask.errors import RecipeError, RunFolderError, TableError
+from polytask.errors import CheckpointError, RecipeError, RunFolderError, TableError, shown
 from polytask.model import Model
+from polytask.runtime.confined import check_confined
 from polytask.runtime.device import DTYPES, pick_device, pick_precision, surroundings
 from polytask.runtime.files import write_text
 from polytask.runtime.folder import Index, RunFolder
@@ -28,7 +29,7 @@ from polytask.training.stages import Stage
 from polytask.training.watch import Watcher
 
 from .contradictions import Outline, check_fit, examine
-from .encoders import find_tokenizer, glance, new_encoder, rebuild_encoder
+from .encoders import check_vocabulary, find_tokenizer, glance, new_encoder, rebuild_encoder
 from .load import Loaded, load_recipe
 from .members import Problems, new_model, new_task
 from .stages import new_stage
@@ -90,6 +91,7 @@ def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left:
     else:
         tokenizer = find_tokenizer(recipe.encoder, loaded.base, lambda: all_texts(tables))
         encoder = new_encoder(recipe.encoder, tokenizer, loaded.base, recipe.seed)
+    check_vocabulary(encoder, tokenizer, "this run")
     _settle_fit(recipe, Outline.of(encoder))
     tasks = new_tasks(recipe, encoder)
     train_rows = {name: task_rows(tables[name].train, task, tokenizer) for name, task in tasks.items()}
@@ -135,9 +137,10 @@ def write_run(parts: Parts, folder: RunFolder, processes: Processes) -> None:
 def open_run(path: Path) -> tuple[RunFolder, Loaded, dict[str, Any]]:
     """Return a run folder, its resolved recipe, and what it noted about where it was made."""
     folder = RunFolder.open(path)
+    check_confined(path)
     try:
         notes = tomllib.loads(folder.recipe.read_text(encoding="utf-8")).get("resolved")
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise RunFolderError(f"{folder.recipe} is damaged: {error}.") from error
     if not isinstance(notes, dict):
         raise RunFolderError(f"{path} is not a run folder: its recipe.toml was not written by a run.")
@@ -148,15 +151,27 @@ def open_tokenizer(folder: RunFolder) -> Tokenizer:
     """Return a run folder's tokenizer."""
     if not folder.tokenizer.is_file():
         raise RunFolderError(f"{folder.tokenizer} is missing.")
-    return Tokenizer.from_json(folder.tokenizer.read_text(encoding="utf-8"))
+    return Tokenizer.from_file(folder.tokenizer)
 
 
 def open_encoder(folder: RunFolder) -> Encoder:
     """Return a run folder's encoder, its weights yet to be filled in."""
     try:
-        return rebuild_encoder(json.loads(folder.encoder.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        description = json.loads(folder.encoder.read_text(encoding="utf-8"))
+        if not isinstance(description, dict):
+            raise ValueError(f"it holds {shown(description)}, not a JSON object")
+    except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(f"{folder.encoder} is missing or damaged: {error}.") from error
+    try:
+        return rebuild_encoder(description, _most_parameters(folder))
+    except CheckpointError as error:
+        raise RunFolderError(f"{folder.encoder} is damaged: {error}") from error
+
+
+def _most_parameters(folder: RunFolder) -> int:
+    """Return how many numbers the largest file of weights can hold."""
+    sizes = [path.stat().st_size for path in (folder.path / "weights").glob("*.safetensors")]
+    return max(sizes, default=0) // 4
 
 
 def rebuild(

@@ -6,10 +6,11 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 from polytask.config import EncoderSettings, Last, Problem, Recipe, RegularizerSettings, StageSettings, TaskSettings
 from polytask.encoder.base import Encoder
-from polytask.errors import RecipeError, listed
+from polytask.errors import RecipeError, listed, shown
 from polytask.heads.pooling.base import poolings
 
 from .members import Problems, check_recipe, new_aggregator
@@ -38,9 +39,12 @@ def examine(recipe: Recipe, known: Iterable[Problem] = ()) -> Problems:
     problems = Problems(known)
     _check_encoder(recipe.encoder, problems)
     _check_names(recipe, problems)
+    _check_path("data", recipe.data, problems)
     check_recipe(recipe, problems)
     for name, task in recipe.tasks.items():
         _check_task(f"tasks.{name}", task, problems)
+        for key in ("train", "dev"):
+            _check_path(f"tasks.{name}.{key}", getattr(task, key), problems)
     for number, stage in enumerate(recipe.stages):
         _check_stage(f"stages.{number}", stage, recipe, problems)
     if recipe.encoder.checkpoint is None:
@@ -97,6 +101,13 @@ def _too_large(settings: EncoderSettings, problems: Problems) -> bool:
     if not large and parameters > _PARAMETERS:
         problems.add("encoder", f"would have {parameters:,} parameters; wanted at most {_PARAMETERS:,}.")
     return bool(large) or parameters > _PARAMETERS
+
+
+def _check_path(place: str, path: object, problems: Problems) -> None:
+    try:
+        Path(path).expanduser() if isinstance(path, str) else None
+    except RuntimeError:
+        problems.add(place, f"is {shown(path)}, the home folder of somebody whom this machine does not know.")
 
 
 def _check_names(recipe: Recipe, problems: Problems) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from polytask.config import EncoderSettings
 from polytask.data.tokens import Tokenizer
 from polytask.encoder.base import Encoder
@@ -13,7 +15,7 @@ from polytask.encoder.bert import Bert, BertShape
 from polytask.encoder.fetch import local, locate
 from polytask.encoder.lstm import BiLstm
 from polytask.encoder.weights import load_bert, save_bert, shape_of
-from polytask.errors import CheckpointError, RecipeError, UserError
+from polytask.errors import CheckpointError, RecipeError, UserError, shown
 from polytask.runtime.keys import reseed
 
 from .contradictions import Outline
@@ -37,10 +39,10 @@ def find_tokenizer(settings: EncoderSettings, base: Path, texts: Callable[[], It
     if name is None:
         return Tokenizer.from_texts(texts(), settings.vocabulary or 30_000)
     folder = locate(name, base=base)
-    if settings.architecture == "auto":
+    if settings.architecture == "auto" and not (folder / "tokenizer.json").is_file():
         from polytask.encoder.automodel import auto_tokenizer
 
-        return Tokenizer.from_json(auto_tokenizer(folder))
+        return Tokenizer.from_json(auto_tokenizer(folder), str(folder))
     return Tokenizer.from_folder(folder)
 
 
@@ -74,20 +76,47 @@ def new_encoder(settings: EncoderSettings, tokenizer: Tokenizer, base: Path, see
         raise RecipeError(f"encoder: {error}.") from error
 
 
-def rebuild_encoder(description: Mapping[str, Any]) -> Encoder:
-    """Return the encoder that ``Encoder.describe`` described, its weights yet to be filled in."""
+def rebuild_encoder(description: Mapping[str, Any], most: int | None = None) -> Encoder:
+    """Return the encoder that ``Encoder.describe`` described, its weights yet to be filled in.
+
+    Raises CheckpointError for a description that none gave, or of one with more than ``most`` parameters: whoever wrote
+    it, no memory is taken for what cannot be filled.
+    """
     options = dict(description)
     architecture = options.pop("architecture", None)
-    if architecture == "lstm":
-        return BiLstm(**options)
-    if architecture == "bert":
-        apart = {name: options.pop(name) for name in ("dropout", "attention_dropout", "pooler")}
-        return Bert(BertShape(**options), **apart)
-    if architecture == "auto":
-        from polytask.encoder.automodel import build_auto
+    if architecture not in _BUILDERS:
+        raise CheckpointError(f"{shown(architecture)} is not an architecture that polytask knows.")
+    build, layers = _BUILDERS[architecture], options.get("layers", 1)
+    if isinstance(layers, bool) or not isinstance(layers, int) or layers > _MOST_LAYERS:
+        raise CheckpointError(f"'layers' is {shown(layers)}; wanted a whole number of at most {_MOST_LAYERS}.")
+    try:
+        with torch.device("meta"):
+            numbers = sum(parameter.numel() for parameter in build(options).parameters())
+        if most is not None and numbers > most:
+            raise CheckpointError(f"it describes {numbers:,} parameters; the weights hold at most {most:,}.")
+        return build(options)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
+        reason = (str(error).splitlines() or [""])[0][:200].rstrip(".")
+        raise CheckpointError(f"no encoder can be built as described: {reason}.") from error
 
-        return build_auto(description)
-    raise CheckpointError(f"'{architecture}' is not an architecture that polytask knows.")
+
+def _bert(options: Mapping[str, Any]) -> Encoder:
+    apart = {name: options[name] for name in ("dropout", "attention_dropout", "pooler")}
+    return Bert(BertShape(**{key: value for key, value in options.items() if key not in apart}), **apart)
+
+
+def _auto(options: Mapping[str, Any]) -> Encoder:
+    from polytask.encoder.automodel import build_auto
+
+    return build_auto(options)
+
+
+_BUILDERS: dict[Any, Callable[[Mapping[str, Any]], Encoder]] = {
+    "bert": _bert,
+    "lstm": lambda options: BiLstm(**options),
+    "auto": _auto,
+}
+_MOST_LAYERS = 1000
 
 
 def save_encoder(encoder: Encoder, folder: Path, tokenizer_json: str) -> None:

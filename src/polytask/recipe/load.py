@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polytask.config import Problem, Recipe, apply_overrides, invalid, read_recipe, read_toml
-from polytask.errors import RecipeError
+from polytask.errors import RecipeError, nearest, shown
 from polytask.tasks.presets import preset
 
 from .contradictions import examine
@@ -55,16 +55,19 @@ def bundled() -> list[str]:
 
 def _find(source: str | Path) -> tuple[Path, bool]:
     path = Path(source)
-    if "\0" in str(source):
-        raise RecipeError(f"{str(source)!r} cannot be the name of a recipe.")
+    try:
+        there, folder = path.is_file(), path.is_dir()
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{shown(str(source))} cannot be the name of a recipe.") from error
     # A run folder that bears a bundled recipe's name (as `polytask quickstart` leaves one) does not hide the recipe.
-    if not path.is_file() and str(source) in bundled():
+    if not there and str(source) in bundled():
         return Path(str(files("polytask") / "recipes" / f"{source}.toml")), False
-    if path.is_dir():
+    if folder:
         inside = path / "recipe.toml"
-        raise RecipeError(
-            f"{path} is a folder, not a recipe." + (f" Did you mean {inside}?" if inside.is_file() else "")
-        )
+        near = f" Did you mean {inside}?" if inside.is_file() else ""
+        raise RecipeError(f"{path} is a folder, not a recipe.{near}")
+    if not path.exists() and (near := nearest(str(source), bundled())):
+        raise RecipeError(f"There is no recipe {path}.{near}")
     return path, True
 
 

@@ -14,7 +14,7 @@ from polytask.balance.base import LossBalance, balances
 from polytask.config import Member, Problem, Recipe, RegularizerSettings, StageSettings, TaskSettings, invalid
 from polytask.data.mixing.base import Mixing, mixings
 from polytask.encoder.base import Encoder
-from polytask.errors import OptionError, RecipeError, listed, nearest
+from polytask.errors import OptionError, RecipeError, listed, nearest, shown
 from polytask.heads.heads.base import heads
 from polytask.heads.pairs.base import Merge, pair_features
 from polytask.heads.pooling.base import poolings
@@ -232,9 +232,9 @@ def _head_options(settings: TaskSettings) -> nn.Module:
     try:
         with torch.device("meta"):  # sizes that no memory holds are the person's slip, not the machine's
             head = heads.create(settings.head.name, 2, 2, **settings.head.options)
-    except (RuntimeError, OverflowError) as error:
-        reason = str(error).splitlines()[0]
-        raise RecipeError(f"'{settings.head.name}' of the heads cannot be that large: {reason}.") from error
+    except (RuntimeError, OverflowError, TypeError) as error:  # what torch says of numbers that it cannot count to
+        told = f"'{settings.head.name}' of the heads cannot be built with {shown(settings.head.options)}."
+        raise RecipeError(told) from error
     numbers = sum(parameter.numel() for parameter in head.parameters())
     if numbers > _HEAD_PARAMETERS:
         raise RecipeError(f"has {numbers:,} parameters; a head has at most {_HEAD_PARAMETERS:,}.")
