@@ -89,9 +89,12 @@ def pickled(make: Callable[[Path, dict[str, Any]], object], zipped: bool = True)
     return spoil
 
 
-def plain_pickle(folder: Path) -> None:
-    (folder / WEIGHTS).unlink()
-    (folder / PICKLE).write_bytes(pickle.dumps({"a": RunsCode(folder)}))
+def plain_pickle(protocol: int) -> Spoil:
+    def spoil(folder: Path) -> None:
+        (folder / WEIGHTS).unlink()
+        (folder / PICKLE).write_bytes(pickle.dumps({"a": RunsCode(folder)}, protocol))
+
+    return spoil
 
 
 def shards(place: str | None = None, drop: bool = False) -> Spoil:
@@ -224,7 +227,9 @@ CASES: dict[str, tuple[Spoil, tuple[str, ...]]] = {
         words({word: n for n, word in enumerate([*SPECIAL, *map(str, range(50))])}), ("has 55 words, its weights", "together"),
     ),
     "far fewer words than weights": (words({word: n for n, word in enumerate(SPECIAL)}), ("has 5 words, its weights",)),
-    "words beyond all numbers": (words({word: n * 10**8 for n, word in enumerate(SPECIAL)}), (TOKENIZER, "gives a word the id 400000000")),
+    "words beyond all numbers": (
+        words({word: n * 10**8 for n, word in enumerate(SPECIAL)}), (TOKENIZER, "gives a word the id 400000000"),
+    ),
     "an LFS pointer as vocabulary": (
         both(gone(TOKENIZER), write("vocab.txt", LFS)), ("vocab.txt is not a vocabulary of BERT",),
     ),
@@ -237,7 +242,8 @@ CASES: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "an old pickle that runs code": (
         pickled(lambda folder, tensors: tensors | {"x": RunsCode(folder)}, False), (PICKLE, "could run code"),
     ),
-    "a plain pickle that runs code": (plain_pickle, (PICKLE, "could run code")),
+    "a plain pickle that runs code": (plain_pickle(2), (PICKLE, "could run code")),
+    "a new plain pickle that runs code": (plain_pickle(5), (PICKLE, "it is no pickle of tensors")),
     "a pickle of something else": (pickled(lambda folder, tensors: [1, 2]), (PICKLE, "holds no mapping from names to")),
     "a pickle of nothing": (both(gone(WEIGHTS), write(PICKLE, b"")), (PICKLE, "is cut short or is not a checkpoint")),
 }  # fmt: skip

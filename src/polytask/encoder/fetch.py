@@ -20,6 +20,8 @@ from pathlib import Path
 from polytask.errors import CheckpointError, Unavailable, listed, nearest
 from polytask.runtime.cache import VARIABLE, cache_folder
 
+from .blobs import check_blobs
+
 
 @dataclass(frozen=True)
 class Named:
@@ -261,7 +263,7 @@ def _from_hub(name: str, base: Path | None) -> Path:
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
-        return _snapshot(name, offline=False)
+        folder = _snapshot(name, offline=False)
     except GatedRepoError as error:
         raise Unavailable(
             f"'{name}' is shown on the hub only to those who asked for it: log in with hf auth login."
@@ -274,6 +276,8 @@ def _from_hub(name: str, base: Path | None) -> Path:
             f"'{name}' is no folder here and could not be had from the Hugging Face hub:"
             f" {reason[:200].rstrip('.')}.{_near(name, base)}"
         ) from error
+    check_blobs(folder)
+    return folder
 
 
 def _snapshot(name: str, *, offline: bool) -> Path:

@@ -84,7 +84,7 @@ def rebuild_encoder(description: Mapping[str, Any], most: int | None = None) -> 
     """
     options = dict(description)
     architecture = options.pop("architecture", None)
-    if architecture not in _BUILDERS:
+    if not isinstance(architecture, str) or architecture not in _BUILDERS:
         raise CheckpointError(f"{shown(architecture)} is not an architecture that polytask knows.")
     build, layers = _BUILDERS[architecture], options.get("layers", 1)
     if isinstance(layers, bool) or not isinstance(layers, int) or layers > _MOST_LAYERS:
@@ -111,7 +111,7 @@ def _auto(options: Mapping[str, Any]) -> Encoder:
     return build_auto(options)
 
 
-_BUILDERS: dict[Any, Callable[[Mapping[str, Any]], Encoder]] = {
+_BUILDERS: dict[str, Callable[[Mapping[str, Any]], Encoder]] = {
     "bert": _bert,
     "lstm": lambda options: BiLstm(**options),
     "auto": _auto,
