@@ -97,7 +97,7 @@ def test_a_missing_option_is_named(room: Registry[Any]) -> None:
 
 
 def test_what_a_constructor_refuses_is_told_as_the_recipes_mistake(room: Registry[Any]) -> None:
-    assert refusal(room, "spoon", size=-1) == "'spoon' of the cutlery: size is -1; it is at least 0"
+    assert refusal(room, "spoon", size=-1) == "'spoon' of the cutlery: size is -1; it is at least 0."
 
 
 def test_a_name_is_given_once(room: Registry[Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
-from polytask.errors import RecipeError, nearest, unlike
+from polytask.errors import RecipeError, nearest, one_line, unlike
 
 FORMAT = 1
 """Version of the recipe and run-folder format."""
@@ -273,8 +273,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         wide = " It looks like UTF-16." if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         where = f"byte {error.start + 1} is 0x{content[error.start]:02X}"
         raise RecipeError(f"{path} cannot be read: {where}, which is not UTF-8.{wide} Save it as UTF-8.") from error
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, a number of too many digits, or tables too deep
-        raise RecipeError(f"{path} is not TOML: {str(error).rstrip('.')}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not TOML: {error}.") from error
+    except ValueError as error:
+        raise RecipeError(f"{path} is not TOML: a number in it has too many digits.") from error
+    except RecursionError as error:
+        raise RecipeError(f"{path} is not TOML: its lists or tables lie too deep.") from error
 
 
 def apply_overrides(tables: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -320,7 +324,7 @@ def read_recipe(tables: Mapping[str, Any]) -> tuple[Recipe | None, list[Problem]
 
 def invalid(source: str, problems: Sequence[str]) -> RecipeError:
     """Return the error for everything that is wrong with a recipe."""
-    lines = [f"  {problem}" for problem in problems[:_MOST]]
+    lines = [f"  {one_line(problem)}" for problem in problems[:_MOST]]
     if len(problems) > _MOST:
         lines.append(f"  … and {len(problems) - _MOST} more")
     return RecipeError("\n".join([f"{source} is not a valid recipe:", *lines]))

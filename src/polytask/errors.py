@@ -101,13 +101,16 @@ def wanted(problem: Mapping[str, Any]) -> str:
 
 def unlike(value: object, problems: Iterable[Mapping[str, Any]]) -> str:
     """Return "is 3; wanted a text or a table." for a value that pydantic refused, with the near miss of a choice."""
-    problems = list(problems)
-    alternatives = list(dict.fromkeys(wanted(problem) for problem in problems))
+    found = list(problems)
+    # A number out of range is no table either, but that is not what is wrong with it.
+    found = [problem for problem in found if problem["type"] in _BOUNDS] or found
+    alternatives = list(dict.fromkeys(wanted(problem) for problem in found))
     choices = [name for text in alternatives for name in re.findall("'([^']*)'", text)]
     near = nearest(value, choices) if isinstance(value, str) else ""
     numbers = isinstance(value, int | float) and not isinstance(value, bool)
     hint = f' Write it as "{value}".' if numbers and alternatives == ["a text"] else ""
-    return f"is {shown(value)}; wanted {' or '.join(alternatives)}.{near}{hint}"
+    wish = " or ".join(part for part in (", ".join(alternatives[:-1]), alternatives[-1]) if part)
+    return f"is {shown(value)}; wanted {wish}.{near}{hint}"
 
 
 _SHORT = reprlib.Repr()
@@ -130,6 +133,11 @@ _BOUNDS = {
     "less_than": ("a number below", "lt"),
     "less_than_equal": ("a number of at most", "le"),
 }
+
+
+def one_line(text: str) -> str:
+    """Return a text in which nothing breaks the line or steers a terminal: names may come from a stranger's file."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def first_ten(problems: Sequence[str]) -> str:

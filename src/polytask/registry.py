@@ -94,7 +94,7 @@ class Registry(Generic[T]):
         try:
             return self.member(name)(*parts, **checked)
         except ValueError as error:
-            raise RecipeError(f"'{name}' of the {self.room}: {error}") from error
+            raise RecipeError(f"'{name}' of the {self.room}: {str(error).rstrip('.')}.") from error
 
     def _find(self) -> None:
         if self._found:
@@ -116,7 +116,7 @@ def _convert(annotation: Any, value: Any) -> Any:
     try:
         converted = TypeAdapter(annotation).validate_json(text, strict=True)
     except ValidationError as error:
-        raise ValueError(unlike(value, error.errors())) from error  # type: ignore[arg-type]
+        raise ValueError(unlike(value, error.errors())) from error
     if isinstance(converted, float) and math.isnan(converted):
         raise ValueError("is nan; wanted a number.")
     return converted

@@ -343,3 +343,11 @@ def test_a_recipe_is_not_changed_by_being_used(tiny: Tiny, tmp_path: Path) -> No
     before = copy.deepcopy(recipe)
     train(recipe, tmp_path / "run", overrides=["seed=3"])
     assert recipe == before
+
+
+def test_a_task_that_no_stage_trains_is_told(tiny: Tiny) -> None:
+    notes: list[str] = []
+    build(load_recipe(tiny({"steps": 1, "tasks": ["sentiment"]}, {"steps": 1, "tasks": ["similarity"]})), notes.append)
+    assert [note for note in notes if "no stage" in note] == [
+        "Task 'paraphrase' takes part in no stage: its head stays as it was drawn."
+    ]

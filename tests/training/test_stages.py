@@ -125,5 +125,5 @@ def test_a_stage_trains_what_it_says(
 
 
 def test_more_layers_than_there_are_is_an_error(tiny: Tiny, parts_of: PartsOf) -> None:
-    with pytest.raises(RecipeError, match=r"last = 3.*the encoder has 2 layers"):
+    with pytest.raises(RecipeError, match=r"train.last: is 3, and the encoder has 2 layers"):
         parts_of(tiny({"train": {"last": 3}}))

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from polytask.errors import PolytaskError, UserError
+from polytask.errors import PolytaskError, UserError, one_line
 
 from . import progress
 
@@ -245,8 +245,7 @@ def main() -> None:
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    # Names in it may come from a stranger's file: nothing in them steers the terminal.
-    safe = "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in message)
+    safe = "\n".join(one_line(line) for line in message.split("\n"))
     progress.errors.print(f"error: {safe}", soft_wrap=True, markup=False)
     sys.exit(code)
 

@@ -24,7 +24,7 @@ from polytask.packing import EncoderOutput, PackedBatch, PackedTokens
 from polytask.runtime.files import told
 
 from .base import Encoder
-from .configs import check_encoder, count_parameters, settings_of
+from .configs import check_encoder, count_parameters, first_lines, settings_of
 from .tensors import open_tensors, read_json
 from .weights import save_tokenizer
 
@@ -136,7 +136,7 @@ def load_auto(folder: Path, *, dropout: float | None = None) -> AutoEncoder:
                 ignore_mismatched_sizes=True,  # they are reported below, by name
             )
         except Exception as error:  # transformers raises whatever the libraries below it raise
-            raise CheckpointError(f"{folder} cannot be read by transformers: {_first_line(error)}") from error
+            raise CheckpointError(f"{folder} cannot be read by transformers: {first_lines(error)}") from error
     _check(found, folder)
     return _wrap(model, pooler=not found["missing_keys"], source=str(folder))
 
@@ -156,7 +156,7 @@ def auto_tokenizer(folder: Path) -> str:
             )
         return str(tokenizer.backend_tokenizer.to_str())
     except Exception as error:  # transformers raises whatever the libraries below it raise
-        raise CheckpointError(f"The tokenizer in {folder} cannot be converted: {_first_line(error)}") from error
+        raise CheckpointError(f"The tokenizer in {folder} cannot be converted: {first_lines(error)}") from error
 
 
 def build_auto(description: Mapping[str, Any]) -> AutoEncoder:
@@ -231,10 +231,6 @@ def _quietly(transformers: Any) -> Iterator[None]:
         log.set_verbosity(level)
         if bar:
             log.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:300] or type(error).__name__
 
 
 def _dropouts(config: Mapping[str, Any]) -> list[str]:

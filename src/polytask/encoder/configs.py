@@ -40,18 +40,23 @@ def settings_of(transformers: Any, stated: Mapping[str, Any], source: str) -> An
     try:
         return transformers.AutoConfig.for_model(kind, **kept)
     except Exception as error:  # each kind of config checks itself in its own way
-        reason = (str(error).splitlines() or [""])[0][:300] or type(error).__name__
+        reason = first_lines(error)
         raise CheckpointError(f"{source} cannot be read by transformers: {reason}") from error
+
+
+def first_lines(error: Exception) -> str:
+    """Return the beginning of what a library says, on one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def check_encoder(transformers: Any, settings: Any, source: str) -> None:
     """Raise CheckpointError unless a config's model reads texts both ways and takes word embeddings."""
     kind = type(settings)
-    made = transformers.MODEL_MAPPING.get(kind, None)
+    made: Any = transformers.MODEL_MAPPING.get(kind, None)
     one_way = kind in transformers.MODEL_FOR_CAUSAL_LM_MAPPING and kind not in transformers.MODEL_FOR_MASKED_LM_MAPPING
-    takes = inspect.isclass(made) and "inputs_embeds" in inspect.signature(made.forward).parameters
+    takes = hasattr(made, "forward") and "inputs_embeds" in inspect.signature(made.forward).parameters
     if one_way or not takes or getattr(settings, "is_encoder_decoder", False):
-        name = made.__name__ if inspect.isclass(made) else settings.model_type
+        name = getattr(made, "__name__", settings.model_type)
         reads = ", which reads from left to right only" if one_way else ""
         raise CheckpointError(f"{source} holds a {name}{reads}; wanted an encoder that takes word embeddings.")
 
@@ -62,6 +67,6 @@ def count_parameters(transformers: Any, settings: Any, source: str) -> int:
         with torch.device("meta"):
             model = transformers.AutoModel.from_config(settings, trust_remote_code=False)
     except Exception as error:  # whatever a model says of sizes that do not fit each other, or any memory
-        reason = (str(error).splitlines() or [""])[0][:300] or type(error).__name__
+        reason = first_lines(error)
         raise CheckpointError(f"{source}: no model can be made of this config: {reason}") from error
     return sum(parameter.numel() for parameter in model.parameters())

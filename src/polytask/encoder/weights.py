@@ -78,8 +78,10 @@ def load_bert(folder: Path, *, dropout: float | None = None) -> Bert:
         try:
             with torch.device("meta"):  # neither time nor random numbers for weights that are about to be replaced
                 encoder = Bert(shape, dropout=rates[0], attention_dropout=rates[1], pooler=pooler)
-        except (ValueError, RuntimeError, TypeError) as error:  # heads that do not fit; sizes beyond all memory
-            raise CheckpointError(f"{folder / 'config.json'}: {str(error).splitlines()[0][:200]}.") from error
+        except ValueError as error:
+            raise CheckpointError(f"{folder / 'config.json'}: {error}.") from error
+        except (RuntimeError, TypeError) as error:  # what torch says of numbers that it cannot count to
+            raise CheckpointError(f"{folder / 'config.json'} asks for more than any memory holds.") from error
         _check(by_foreign_name(encoder), stored, folder)
         encoder.to_empty(device="cpu")
         _fill(by_foreign_name(encoder), stored)

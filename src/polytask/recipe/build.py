@@ -99,6 +99,7 @@ def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left:
     _tell_truncated(tasks, train_rows, dev_rows, told)
     model = new_model(encoder, tasks, recipe).to(device)
     stages = [new_stage(number, recipe, train_rows, encoder) for number in range(len(recipe.stages))]
+    _tell_idle(recipe, stages, told)
     fingerprints = {name: table.fingerprints for name, table in tables.items()}
     return Parts(recipe, tokenizer, tasks, train_rows, dev_rows, model, stages, device, fingerprints)
 
@@ -222,6 +223,12 @@ def _resolved_task(settings: TaskSettings, tables: Tables, folder: Path) -> Task
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [f"{key}: {before.get(key)}, here {now[key]}" for key in now if before.get(key) != now[key]]
+
+
+def _tell_idle(recipe: Recipe, stages: list[Stage], told: Callable[[str], None]) -> None:
+    for name in recipe.tasks:
+        if not any(name in stage.tasks for stage in stages):
+            told(f"Task '{name}' takes part in no stage: its head stays as it was drawn.")
 
 
 def _tell_truncated(

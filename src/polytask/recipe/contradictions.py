@@ -183,8 +183,8 @@ def _check_warmup(where: str, stage: StageSettings, problems: Problems) -> None:
     steps = unit == "steps" or (unit == "auto" and warmup >= 1)
     if unit == "share" and warmup > 1:
         problems.add(place, f"is {warmup:g}; a share of the stage is at most 1.")
-    elif steps and warmup != int(warmup):
-        problems.add(place, f"is {warmup:g} steps; wanted a whole number (or another 'warmup_unit').")
+    elif steps and 0 < warmup < 1:
+        problems.add(place, f'is {warmup:g} steps; wanted a whole number, or warmup_unit = "share".')
     elif steps and stage.steps is not None and warmup > stage.steps:
         problems.add(place, f"is {warmup:g} steps; the stage has {stage.steps}, so it would never end.")
     elif unit == "epochs" and stage.steps is None and warmup > (stage.epochs or 3.0):

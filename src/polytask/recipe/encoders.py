@@ -145,5 +145,5 @@ def check_vocabulary(encoder: Encoder, tokenizer: Tokenizer, name: str) -> None:
     known = encoder.describe().get("vocabulary")
     if known is not None and not _LEAST_SHARE * known <= tokenizer.vocabulary <= known:
         raise CheckpointError(
-            f"The tokenizer of {name} has {tokenizer.vocabulary} words, its weights {known}: they do not belong together."
+            f"{name}: the tokenizer has {tokenizer.vocabulary} words, the weights {known}: they do not belong together."
         )

@@ -28,7 +28,7 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
     mixing = new_mixing(settings)
     batches_T = [stream.per_pass for stream in streams.values()]
     epoch_steps = mixing.epoch_steps(batches_T)
-    steps = settings.steps or max(round((settings.epochs or 3.0) * epoch_steps), 1)
+    steps = settings.steps or max(round(min((settings.epochs or 3.0) * epoch_steps, _MOST_STEPS + 1)), 1)
     warmup = _warmup(settings.schedule, steps, epoch_steps)
     _check_length(f"stages.{number}", steps, warmup)
     sequence_SK = mixing.draw(batches_T, steps, numpy_generator(recipe.seed, "mixing", number))
@@ -53,7 +53,7 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
 
 def _check_length(where: str, steps: int, warmup: int) -> None:
     if steps > _MOST_STEPS:
-        raise RecipeError(f"{where}: would take {steps:,} steps; wanted at most {_MOST_STEPS:,}.")
+        raise RecipeError(f"{where}: would take more than {_MOST_STEPS:,} steps.")
     if warmup > steps:
         raise RecipeError(
             f"{where}.schedule.warmup: is {warmup:,} steps; the stage has {steps:,}, so it would never end."
