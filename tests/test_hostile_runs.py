@@ -126,8 +126,8 @@ ATTACKS: dict[str, tuple[Attack, tuple[str, ...]]] = {
     "layers beyond counting": (alter(ENCODER, layers=HUGE), (ENCODER, "'layers' is 1000000000000; wanted")),
     "layers in words": (alter(ENCODER, layers="2"), (ENCODER, "'layers' is '2'; wanted")),
     "a width beyond memory": (alter(ENCODER, width=HUGE), (ENCODER, "damaged")),
-    "words beyond memory": (alter(ENCODER, vocabulary=10**9), (ENCODER, "parameters; the weights hold at most")),
-    "positions beyond memory": (alter(ENCODER, positions=10**15), (ENCODER, "parameters; the weights hold at most")),
+    "words beyond memory": (alter(ENCODER, vocabulary=10**9), (ENCODER, "parameters, unless the weights")),
+    "positions beyond memory": (alter(ENCODER, positions=10**15), (ENCODER, "parameters, unless the weights")),
     "a width of nothing": (alter(ENCODER, width=-4), (ENCODER, "no encoder can be built")),
     "a width in words": (alter(ENCODER, width="32"), (ENCODER, "no encoder can be built")),
     "heads that do not divide": (alter(ENCODER, heads=5), (ENCODER, "cannot be divided among 5 heads")),
@@ -147,7 +147,7 @@ ATTACKS: dict[str, tuple[Attack, tuple[str, ...]]] = {
         write(ENCODER, json.dumps({**AUTO, "config": {**BERT, "text_config": {"auto_map": {}}}})), (ENCODER, "of its own"),
     ),
     "any model beyond memory": (
-        write(ENCODER, json.dumps({**AUTO, "config": {**BERT, "vocab_size": 10**9}})), (ENCODER, "weights hold at most"),
+        write(ENCODER, json.dumps({**AUTO, "config": {**BERT, "vocab_size": 10**9}})), (ENCODER, "unless the weights"),
     ),
     "any model beyond counting": (
         write(ENCODER, json.dumps({**AUTO, "config": {**BERT, "num_hidden_layers": HUGE}})), (ENCODER, "wanted at most"),
