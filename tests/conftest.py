@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -90,3 +92,35 @@ def trained(tiny: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPa
     from polytask.recipe.run import train
 
     return train(tiny(), tmp_path_factory.mktemp("trained") / "run")
+
+
+class Said(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def polytask(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, own_cache: Path
+) -> Callable[..., Said]:
+    """Runs a command in this process."""
+    from typer.main import get_command
+
+    room: Any = import_module("polytask.cli.main")  # the package gives its function the same name
+    command = get_command(room.app)  # once: building it takes longer than what it is asked
+    monkeypatch.setattr(room, "app", command)
+
+    def run(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["polytask", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            room.main()
+            code = 0
+        except SystemExit as leaving:
+            code = leaving.code if isinstance(leaving.code, int) else 1
+        return Said(code, *capsys.readouterr())
+
+    return run

@@ -127,21 +127,21 @@ def test_everything_wrong_is_told_at_once(tables: dict[str, Any]) -> None:
     tables["sead"] = 1
     tables["tasks"]["sst"]["weight"] = -1
     tables["tasks"]["sts"]["poling"] = "mean"
-    tables["stages"][0]["epochs"] = 3
+    tables["stages"][0]["epochs"] = "3"
     tables["stages"][1]["batch_size"] = 0
     del tables["encoder"]
     lines = told(tables).split("\n")
     assert lines[0] == "my.toml is not a valid recipe:"
-    for place in ("sead", "tasks.sst.weight", "tasks.sts.poling", "stages.0", "stages.1.batch_size", "encoder"):
+    for place in ("sead", "tasks.sst.weight", "tasks.sts.poling", "stages.0.epochs", "stages.1.batch_size", "encoder"):
         assert sum(line.startswith(f"  {place}: ") for line in lines) == 1, place
     assert "  encoder: is missing." in lines
-    assert any("takes 'epochs' or 'steps', not both" in line for line in lines)
+    assert "  stages.0.epochs: is '3'; wanted a number." in lines
 
 
-def test_of_many_problems_ten_are_told_and_the_rest_counted(tables: dict[str, Any]) -> None:
-    tables["encoder"] |= {f"unknown{n}": n for n in range(13)}
+def test_of_very_many_problems_fifty_are_told_and_the_rest_counted(tables: dict[str, Any]) -> None:
+    tables["encoder"] |= {f"unknown{n}": n for n in range(53)}
     lines = told(tables).split("\n")
-    assert len(lines) == 12
+    assert len(lines) == 52
     assert lines[-1] == "  … and 3 more"
 
 

@@ -89,7 +89,7 @@ def test_parts_that_the_builder_hands_in_are_no_options(room: Registry[Any]) -> 
 @pytest.mark.parametrize(("key", "value"), [("size", "big"), ("size", 1.5), ("shape", "oval"), ("rate", [1])])
 def test_an_option_of_the_wrong_type_is_told_with_its_value(room: Registry[Any], key: str, value: object) -> None:
     told = refusal(room, "spoon", **{"size": 1, key: value})
-    assert told.startswith(f"option '{key}' of 'spoon' is {value!r}: Input should be")
+    assert told.startswith(f"option '{key}' of 'spoon' is {value!r}; wanted ")
 
 
 def test_a_missing_option_is_named(room: Registry[Any]) -> None:
@@ -97,7 +97,7 @@ def test_a_missing_option_is_named(room: Registry[Any]) -> None:
 
 
 def test_what_a_constructor_refuses_is_told_as_the_recipes_mistake(room: Registry[Any]) -> None:
-    assert refusal(room, "spoon", size=-1) == "'spoon' of the cutlery: size is -1; it is at least 0"
+    assert refusal(room, "spoon", size=-1) == "'spoon' of the cutlery: size is -1; it is at least 0."
 
 
 def test_a_name_is_given_once(room: Registry[Any]) -> None:

@@ -5,30 +5,40 @@ Nothing here knows the members of the open rooms: a member is a name and its opt
 
 from __future__ import annotations
 
+import copy
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
-from polytask.errors import RecipeError, first_ten, nearest
+from polytask.errors import RecipeError, nearest, one_line, unlike
 
 FORMAT = 1
 """Version of the recipe and run-folder format."""
 
 
+Problem: TypeAlias = tuple[str, str]
+"""Where a recipe is wrong (``tasks.sst.head.layers``), and how, in a sentence."""
+
+_MOST = 50
+_TRIES = 4
+
+
 class Settings(BaseModel):
     """A table of a recipe."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Member(BaseModel):
     """A member of an open room: its name, and the options that are passed on to it as they stand."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     name: str
 
@@ -43,6 +53,10 @@ def _named(value: Any) -> Any:
 
 Choice = Annotated[Member, BeforeValidator(_named)]
 """``"name"`` or ``{ name = "name", option = … }``."""
+
+
+Factor = Annotated[float, Field(ge=0)]
+"""A factor of a loss: 0 switches off what it stands before."""
 
 
 class EncoderSettings(Settings):
@@ -64,8 +78,8 @@ class EncoderSettings(Settings):
     """Dropout in the encoder, attention included; the checkpoint's own (or 0.1; 0.5 for lstm) when not given."""
     tokenizer: str | None = None
     """A folder, a hub id or "minilm" whose tokenizer a new encoder uses; else words of the training texts."""
-    vocabulary: PositiveInt = 30000
-    """Largest vocabulary of a tokenizer that is made from the training texts."""
+    vocabulary: Annotated[int, Field(ge=6)] | None = None
+    """Largest vocabulary of a tokenizer that is made from the training texts (30000)."""
 
 
 class ProjectionSettings(Settings):
@@ -223,12 +237,15 @@ def _schedule(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
 class OptimizerSettings(Settings):
     """The optimizer of a stage."""
 
     name: Literal["adamw", "adam"] = "adamw"
     """"adamw" (decoupled decay; Loshchilov & Hutter 2019) or "adam" (decay added to the gradient)."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: Annotated[tuple[Decay, Decay], Field(strict=False)] = (0.9, 0.999)
     """β₁ and β₂."""
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
     """Added to the denominator."""
@@ -257,11 +274,13 @@ def _average(value: Any) -> Any:
 class RegularizerSettings(BaseModel):
     """A regularizer, its weight, and its options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="allow", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     name: str
     """See `polytask list regularizers`."""
-    weight: float | dict[str, float] = 1.0
+    weight: Factor | dict[str, Factor] = 1.0
     """Factor of the penalty: one number, or one for each task that it acts on."""
 
     @property
@@ -317,12 +336,6 @@ class StageSettings(Settings):
     evaluate_every: PositiveInt | None = None
     """Steps between evaluations on dev; once an epoch by default."""
 
-    @model_validator(mode="after")
-    def _one_length(self) -> StageSettings:
-        if self.epochs is not None and self.steps is not None:
-            raise ValueError("a stage takes 'epochs' or 'steps', not both")
-        return self
-
 
 class Recipe(Settings):
     """A whole run."""
@@ -353,14 +366,24 @@ class Recipe(Settings):
 def read_toml(path: Path) -> dict[str, Any]:
     """Return the tables of a TOML file. Raises RecipeError that names the line."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         near = nearest(path.name, (other.name for other in path.parent.glob("*.toml"))) if path.parent.is_dir() else ""
         raise RecipeError(f"There is no recipe {path}.{near}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} cannot be read: {error}.") from error
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        wide = " It looks like UTF-16." if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        where = f"byte {error.start + 1} is 0x{content[error.start]:02X}"
+        raise RecipeError(f"{path} cannot be read: {where}, which is not UTF-8.{wide} Save it as UTF-8.") from error
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path} is not TOML: {error}.") from error
+    except ValueError as error:
+        raise RecipeError(f"{path} is not TOML: a number in it has too many digits.") from error
+    except RecursionError as error:
+        raise RecipeError(f"{path} is not TOML: its lists or tables lie too deep.") from error
 
 
 def apply_overrides(tables: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -370,19 +393,46 @@ def apply_overrides(tables: dict[str, Any], overrides: Iterable[str]) -> dict[st
     """
     for override in overrides:
         path, equals, text = override.partition("=")
-        if not equals or not path.strip():
+        parts = [part.strip() for part in path.split(".")]
+        if not equals or "" in parts:
             raise RecipeError(f"--set takes KEY=VALUE, as in stages.0.epochs=1; it was given '{override}'.")
-        tables = _with(tables, [part.strip() for part in path.split(".")], _value(text.strip()), override)
+        tables = _with(tables, parts, _value(text.strip()), override)
     return tables
 
 
 def parse_recipe(tables: Mapping[str, Any], source: str) -> Recipe:
     """Return the recipe. Raises RecipeError that lists everything wrong with it at once."""
-    try:
-        return Recipe.model_validate(tables)
-    except ValidationError as error:
-        problems = list(dict.fromkeys(_sentence(dict(problem)) for problem in error.errors()))
-        raise RecipeError(f"{source} is not a valid recipe:\n{first_ten(problems)}") from None
+    recipe, problems = read_recipe(tables)
+    if recipe is None or problems:
+        raise invalid(source, [f"{place}: {sentence}" for place, sentence in problems])
+    return recipe
+
+
+def read_recipe(tables: Mapping[str, Any]) -> tuple[Recipe | None, list[Problem]]:
+    """Return the recipe and everything wrong with it, by place.
+
+    What is wrong is left out of the recipe, so that the rest of it can be checked, too; it is None where nothing is left.
+    """
+    problems: dict[str, str] = {}
+    kept: Any = copy.deepcopy(dict(tables))
+    for _ in range(_TRIES):
+        try:
+            return Recipe.model_validate(kept), list(problems.items())
+        except ValidationError as error:
+            found = error.errors()
+        # Names from the first look: leaving things out may make others seem to be missing.
+        problems = problems or _told(found, kept)
+        for place in [_wrong(problem, kept) for problem in found]:
+            _leave_out(kept, place)
+    return None, list(problems.items())
+
+
+def invalid(source: str, problems: Sequence[str]) -> RecipeError:
+    """Return the error for everything that is wrong with a recipe."""
+    lines = [f"  {one_line(problem)}" for problem in problems[:_MOST]]
+    if len(problems) > _MOST:
+        lines.append(f"  … and {len(problems) - _MOST} more")
+    return RecipeError("\n".join([f"{source} is not a valid recipe:", *lines]))
 
 
 def to_toml(recipe: Recipe, notes: Mapping[str, Any] | None = None) -> str:
@@ -395,9 +445,10 @@ def to_toml(recipe: Recipe, notes: Mapping[str, Any] | None = None) -> str:
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        found = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
         return text
+    return found["value"] if len(found) == 1 else text
 
 
 def _with(tables: Any, path: Sequence[str], value: Any, override: str) -> Any:
@@ -405,10 +456,10 @@ def _with(tables: Any, path: Sequence[str], value: Any, override: str) -> Any:
         return value
     key, rest = path[0], path[1:]
     if isinstance(tables, list):
-        if not key.isdigit() or int(key) >= len(tables):
+        if not key.isdecimal() or len(key) > 9 or int(key) >= len(tables):
             raise RecipeError(f"--set {override}: '{key}' should be a number below {len(tables)}.")
         return [*tables[: int(key)], _with(tables[int(key)], rest, value, override), *tables[int(key) + 1 :]]
-    if isinstance(tables, str):
+    if isinstance(tables, str) and not key.isdecimal():
         tables = {"name": tables}  # head = "mlp" is short for head = { name = "mlp" }
     if isinstance(tables, bool):
         tables = {}  # symmetric = true is short for a table of defaults
@@ -418,14 +469,70 @@ def _with(tables: Any, path: Sequence[str], value: Any, override: str) -> Any:
     return {**tables, key: _with(tables.get(key, default), rest, value, override)}
 
 
-def _sentence(problem: dict[str, Any]) -> str:
-    place = ".".join(str(part) for part in problem["loc"]) or "the recipe"
-    if problem["type"] == "extra_forbidden":
-        known = _fields_at(problem["loc"][:-1])
-        return f"{place}: there is no such key.{nearest(str(problem['loc'][-1]), known)}"
+def _told(found: Sequence[Mapping[str, Any]], tables: Any) -> dict[str, str]:
+    """Return a sentence for each place that is wrong, one for all the alternatives that it could have been."""
+    groups: dict[tuple[str | int, ...], list[Mapping[str, Any]]] = {}
+    for problem in found:
+        groups.setdefault(_place(problem, tables), []).append(problem)
+    return {
+        ".".join(map(str, place)) or "the recipe": _sentence(place, problems)
+        for place, problems in groups.items()
+        # Of { last = 0 }, that it is no text is not worth telling beside what is wrong inside.
+        if not any(len(other) > len(place) and other[: len(place)] == place for other in groups)
+    }
+
+
+def _place(problem: Mapping[str, Any], tables: Any) -> tuple[str | int, ...]:
+    """Return where a problem lies in the tables: pydantic's location without the names of its alternatives."""
+    place: list[str | int] = []
+    for part in problem["loc"]:
+        if _holds(tables, part):
+            place.append(part)
+            tables = tables[part]
     if problem["type"] == "missing":
-        return f"{place}: is missing."
-    return f"{place}: {problem['msg'].removeprefix('Value error, ')} (it is {problem['input']!r})."
+        place.append(problem["loc"][-1])
+    return tuple(place)
+
+
+def _holds(tables: Any, part: str | int) -> bool:
+    return part in tables if isinstance(tables, dict) else isinstance(tables, list) and part in range(len(tables))
+
+
+def _sentence(place: Sequence[str | int], problems: Sequence[Mapping[str, Any]]) -> str:
+    if problems[0]["type"] == "extra_forbidden":
+        return f"there is no such key.{nearest(str(place[-1]), _fields_at(place[:-1]))}"
+    if problems[0]["type"] == "missing":
+        return "is missing."
+    return unlike(problems[0]["input"], problems)
+
+
+def _wrong(problem: Mapping[str, Any], tables: Any) -> tuple[str | int, ...]:
+    """Return the place that has to go for a problem to go: of a table that lacks something, the table."""
+    place = _place(problem, tables)
+    return place[:-1] or place if problem["type"] == "missing" else place
+
+
+def _leave_out(tables: dict[str, Any], place: Sequence[str | int]) -> None:
+    """Take a place out of the tables. A stage becomes an empty one: the others keep their numbers."""
+    if not place:
+        return
+    if tuple(place) == ("encoder",):
+        tables["encoder"] = {}
+    elif len(place) == 2 and place[0] == "stages":
+        tables["stages"][place[1]] = {}
+    elif (holder := _at(tables, place[:-1])) is not None:
+        if isinstance(holder, dict):
+            holder.pop(place[-1], None)
+        else:
+            _leave_out(tables, place[:-1])
+
+
+def _at(tables: Any, place: Sequence[str | int]) -> Any:
+    for part in place:
+        if not _holds(tables, part):
+            return None
+        tables = tables[part]
+    return tables
 
 
 def _fields_at(location: Sequence[str | int]) -> list[str]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
+import math
 import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from polytask.errors import RecipeError, listed, nearest
+from polytask.errors import OptionError, RecipeError, listed, nearest, shown, unlike
 
 T = TypeVar("T")
 
@@ -65,19 +67,25 @@ class Registry(Generic[T]):
         return {key: p for key, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
     def check(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return ``options`` converted to their declared types. Raises RecipeError for one that the member lacks."""
+        """Return ``options`` converted to their declared types. Raises OptionError for all that the member refuses."""
         known = self.options(name)
         hints = get_type_hints(self.member(name).__init__)
         checked: dict[str, Any] = {}
+        wrong: dict[str, str] = {}
         for key, value in options.items():
             if key not in known:
-                raise RecipeError(
-                    f"'{name}' of the {self.room} takes no option '{key}'.{nearest(key, known)} It takes {listed(known)}."
-                )
-            checked[key] = _convert(f"option '{key}' of '{name}'", hints.get(key, Any), value)
+                near = nearest(key, known)
+                wrong[key] = f"'{name}' of the {self.room} takes no option '{key}'.{near} It takes {listed(known)}."
+                continue
+            try:
+                checked[key] = _convert(hints.get(key, Any), value)
+            except ValueError as error:
+                wrong[key] = f"option '{key}' of '{name}' {error}"
         missing = [key for key, p in known.items() if p.default is inspect.Parameter.empty and key not in options]
         if missing:
-            raise RecipeError(f"'{name}' of the {self.room} needs the option {listed(missing)}.")
+            wrong[missing[0]] = f"'{name}' of the {self.room} needs the option {listed(missing)}."
+        if wrong:
+            raise OptionError(wrong)
         return checked
 
     def create(self, name: str, *parts: Any, **options: Any) -> T:
@@ -86,7 +94,7 @@ class Registry(Generic[T]):
         try:
             return self.member(name)(*parts, **checked)
         except ValueError as error:
-            raise RecipeError(f"'{name}' of the {self.room}: {error}") from error
+            raise RecipeError(f"'{name}' of the {self.room}: {str(error).rstrip('.')}.") from error
 
     def _find(self) -> None:
         if self._found:
@@ -97,9 +105,18 @@ class Registry(Generic[T]):
         self._found = True
 
 
-def _convert(what: str, annotation: Any, value: Any) -> Any:
+def _convert(annotation: Any, value: Any) -> Any:
+    """Return a value in its declared type, as strictly as TOML: "3" and 3.0 are no whole numbers, a list is a tuple."""
     try:
-        return TypeAdapter(annotation).validate_python(value)
+        text = json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError(
+            f"is {shown(value)}; wanted a number, a text, true or false, or a list or table of these."
+        ) from None
+    try:
+        converted = TypeAdapter(annotation).validate_json(text, strict=True)
     except ValidationError as error:
-        wanted = "; ".join(problem["msg"] for problem in error.errors())
-        raise RecipeError(f"{what} is {value!r}: {wanted}.") from error
+        raise ValueError(unlike(value, error.errors())) from error
+    if isinstance(converted, float) and math.isnan(converted):
+        raise ValueError("is nan; wanted a number.")
+    return converted

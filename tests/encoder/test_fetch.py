@@ -285,6 +285,34 @@ def test_a_hub_folder_without_config(cache: Path, tmp_path: Path, monkeypatch: p
         locate("someone/a-bert")
 
 
+def hub_cache(folder: Path, files: dict[str, bytes]) -> Path:
+    """Return a snapshot as the hub's client lays it down: links to blobs that are called by their hashes."""
+    (folder / "blobs").mkdir(parents=True)
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    for name, content in files.items():
+        small = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        blob = folder / "blobs" / (small if name.endswith(".json") else sha(content))
+        blob.write_bytes(content)
+        (folder / "snapshots" / "abc" / name).symlink_to(blob)
+    return folder / "snapshots" / "abc"
+
+
+def test_files_of_the_hub_are_what_their_hashes_say(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = hub_cache(tmp_path / "models--someone--a-bert", FILES)
+    hub(monkeypatch, lambda name, patterns, offline: str(snapshot))
+    assert locate("someone/a-bert") == snapshot
+    for name, content in FILES.items():
+        (snapshot / name).resolve().write_bytes(content + b"!")
+        with pytest.raises(CheckpointError, match=rf"{name} has the hash [0-9a-f]+; wanted [0-9a-f]+\. Remove .*blobs"):
+            locate("someone/a-bert")
+        (snapshot / name).resolve().write_bytes(content)
+    (snapshot / "config.json").resolve().unlink()
+    with pytest.raises((CheckpointError, Unavailable), match=r"config\.json"):
+        locate("someone/a-bert")
+
+
 @pytest.mark.slow
 def test_the_real_minilm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYTASK_CACHE", str(tmp_path))

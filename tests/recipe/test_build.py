@@ -63,14 +63,14 @@ def test_every_wrong_member_and_option_is_told_at_once(tiny: Tiny) -> None:
     for line in (
         "tasks.sentiment.kind: 'clasification' is not one of the kinds. Did you mean 'classification'?",
         "tasks.sentiment.pooling: 'men' is not one of the poolings. Did you mean",
-        "tasks.sentiment.head: 'mlp' of the heads takes no option 'layer'. Did you mean 'layers'?",
+        "tasks.sentiment.head.layer: 'mlp' of the heads takes no option 'layer'. Did you mean 'layers'?",
         "tasks.paraphrase.pair: 'crss' is not a pair mode. Did you mean 'cross'?",
         "tasks.similarity.pair: a task with one text column has no pair",
-        "tasks.similarity.head: option 'layers' of 'mlp' is 'two'",
+        "tasks.similarity.head.layers: option 'layers' of 'mlp' is 'two'",
         "stages.0.mixing: 'jiont' is not one of the mixing. Did you mean 'joint'?",
-        "stages.0.regularizers: 'rdrop' of the regularizers takes no option 'alfa'. Did you mean 'alpha'?",
+        "stages.0.regularizers.0.alfa: 'rdrop' of the regularizers takes no option 'alfa'. Did you mean 'alpha'?",
         "stages.1.tasks: there is no task 'sentimnt'. Did you mean 'sentiment'?",
-        "stages.2.regularizers: 'rdrop' has a weight for 'cinema', which is no task of this stage.",
+        "stages.2.regularizers.0: 'rdrop' has a weight for 'cinema', which is no task of this stage.",
         "stages.2.balance: 'fixd' is not one of the balance. Did you mean 'fixed'?",
     ):
         assert line in told, told
@@ -92,12 +92,12 @@ def test_surgery_is_let_through_where_it_means_something(tiny: Tiny) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"train": None}, "'train' is missing"),
-        ({"text": None}, "'text' is missing"),
-        ({"label": None}, "'label' is missing"),
+        ({"train": None}, "tasks.sentiment.train: is missing"),
+        ({"text": None}, "tasks.sentiment.text: is missing"),
+        ({"label": None}, "tasks.sentiment.label: is missing"),
         ({"kind": None}, "tasks.sentiment.kind: is missing"),
-        ({"text": ["a", "b", "c"]}, "'text' names 3 columns"),
-        ({"dev": 1.5}, "'dev' is 1.5; a share of train lies between 0 and 1"),
+        ({"text": ["a", "b", "c"]}, "tasks.sentiment.text: names 3 columns"),
+        ({"dev": 1.5}, "tasks.sentiment.dev: is 1.5; a share of train lies between 0 and 1"),
         ({"kind": "regression"}, "needs the option 'range'"),
         ({"kind": {"name": "regression", "range": [5.0, 0.0]}}, "its first number must be the smaller one"),
         ({"pair": {"name": "bi"}}, "a task with one text column has no pair"),
@@ -152,7 +152,7 @@ def test_all_tables_that_are_wrong_are_told_at_once(tiny: Tiny) -> None:
 
 
 def test_a_longer_input_than_the_encoder_takes_is_refused(tiny: Tiny) -> None:
-    with pytest.raises(RecipeError, match=r"tasks\.sentiment\.max_length is 513; the encoder takes 512 tokens"):
+    with pytest.raises(RecipeError, match=r"tasks\.sentiment\.max_length: is 513; the encoder takes 512 tokens"):
         built(tiny(), ["tasks.sentiment.max_length=513"])
 
 
@@ -376,3 +376,11 @@ def test_a_recipe_is_not_changed_by_being_used(tiny: Tiny, tmp_path: Path) -> No
     before = copy.deepcopy(recipe)
     train(recipe, tmp_path / "run", overrides=["seed=3"])
     assert recipe == before
+
+
+def test_a_task_that_no_stage_trains_is_told(tiny: Tiny) -> None:
+    notes: list[str] = []
+    build(load_recipe(tiny({"steps": 1, "tasks": ["sentiment"]}, {"steps": 1, "tasks": ["similarity"]})), notes.append)
+    assert [note for note in notes if "no stage" in note] == [
+        "Task 'paraphrase' takes part in no stage: its head stays as it was drawn."
+    ]

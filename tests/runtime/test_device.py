@@ -58,7 +58,7 @@ def test_auto_is_the_cpu_where_there_is_no_other(monkeypatch: pytest.MonkeyPatch
 def test_a_device_that_is_not_there_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(Unavailable, match=f"device '{name}'"):
+    with pytest.raises(Unavailable, match=f"Device '{name}'"):
         pick_device(name)
 
 

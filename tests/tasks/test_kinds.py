@@ -479,7 +479,7 @@ def test_a_score_outside_the_range_is_refused(cell: str) -> None:
     [
         ({}, "needs the option 'range'"),
         ({"range": [5, 0]}, "first number must be the smaller"),
-        ({"range": [0, 5], "output": "tanh"}, "Input should be 'raw', 'sigmoid', 'cosine'"),
+        ({"range": [0, 5], "output": "tanh"}, "wanted 'raw', 'sigmoid'"),
         ({"range": [0]}, "range"),
     ],
 )

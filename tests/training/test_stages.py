@@ -210,7 +210,7 @@ def test_a_stage_that_would_teach_a_task_nothing_is_refused(
 
 
 def test_more_layers_than_there_are_is_an_error(tiny: Tiny, parts_of: PartsOf) -> None:
-    with pytest.raises(RecipeError, match=r"last = 3.*the encoder has 2 layers"):
+    with pytest.raises(RecipeError, match=r"train.last: is 3, and the encoder has 2 layers"):
         parts_of(tiny({"train": {"last": 3}}))
 
 

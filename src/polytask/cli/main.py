@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from polytask.errors import PolytaskError, UserError
+from polytask.errors import PolytaskError, UserError, one_line
 
 from . import progress
 
@@ -284,7 +284,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    progress.errors.print(f"error: {message}", soft_wrap=True, markup=False)
+    safe = "\n".join(one_line(line) for line in message.split("\n"))
+    progress.errors.print(f"error: {safe}", soft_wrap=True, markup=False)
     sys.exit(code)
 
 

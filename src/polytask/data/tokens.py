@@ -28,6 +28,7 @@ from polytask.runtime.files import told, written_aside
 Ids = NDArray[np.int32]
 
 _CHUNK = 20_000
+_MOST_WORDS = 100_000_000
 
 
 class Tokenizer:
@@ -37,26 +38,48 @@ class Tokenizer:
         core.no_padding()
         core.no_truncation()
         self.core = core
+        if self.vocabulary > _MOST_WORDS:
+            raise CheckpointError(f"gives a word the id {self.vocabulary - 1}; wanted ids below {_MOST_WORDS:,}.")
         self.json: str = core.to_str()
         self._single = _template(core, pair=False)
         self._pair = _template(core, pair=True)
+        if (len(self._single), len(self._pair)) != (2, 3):
+            raise CheckpointError("does not keep the words of a text together, and two texts apart.")
 
     @classmethod
-    def from_json(cls, text: str) -> Tokenizer:
-        """Return the tokenizer that a ``tokenizer.json`` holds."""
+    def from_json(cls, text: str, name: str = "This") -> Tokenizer:
+        """Return the tokenizer that a ``tokenizer.json`` holds; ``name`` is the file that an error names."""
         try:
             return cls(Core.from_str(text))
-        except Exception as error:  # tokenizers raises plain Exception
-            raise CheckpointError(f"This is not a tokenizer.json: {error}.") from error
+        except CheckpointError as error:
+            raise CheckpointError(f"{name} {error}") from error
+        except BaseException as error:  # tokenizers raises plain Exception, and its panics are no Exceptions at all
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            raise CheckpointError(f"{name} is not a tokenizer.json: {_first_line(error)}.") from error
 
     @classmethod
     def from_folder(cls, folder: Path) -> Tokenizer:
         """Return the tokenizer of a checkpoint folder: its tokenizer.json, or else its WordPiece vocab.txt."""
         if (folder / "tokenizer.json").is_file():
-            return cls.from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        if (folder / "vocab.txt").is_file():
-            return cls(BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=_lower_cased(folder))._tokenizer)
-        raise CheckpointError(f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.txt.")
+            return cls.from_file(folder / "tokenizer.json")
+        vocabulary = folder / "vocab.txt"
+        if not vocabulary.is_file():
+            raise CheckpointError(f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.txt.")
+        lower_cased = _lower_cased(folder)
+        try:
+            return cls(BertWordPieceTokenizer(str(vocabulary), lowercase=lower_cased)._tokenizer)
+        except Exception as error:  # tokenizers raises plain Exception
+            raise CheckpointError(f"{vocabulary} is not a vocabulary of BERT: {_first_line(error)}.") from error
+
+    @classmethod
+    def from_file(cls, file: Path) -> Tokenizer:
+        """Return the tokenizer in a ``tokenizer.json``."""
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{file} cannot be read as text: {error}.") from error
+        return cls.from_json(text, str(file))
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], vocabulary: int) -> Tokenizer:
@@ -77,8 +100,8 @@ class Tokenizer:
 
     @property
     def vocabulary(self) -> int:
-        """Number of token ids."""
-        return int(self.core.get_vocab_size())
+        """Number of token ids: they run from 0 to one below it."""
+        return max(self.core.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
     @property
     def mask(self) -> int | None:
@@ -190,9 +213,13 @@ def _lower_cased(folder: Path) -> bool:
         settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return True
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder / 'tokenizer_config.json'} is not readable as JSON: {error}.") from error
     return bool(settings.get("do_lower_case", True)) if isinstance(settings, dict) else True
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
 
 
 def _template(core: Core, *, pair: bool) -> list[Ids]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,12 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polytask.errors import CheckpointError, need_extra
+from polytask.errors import CheckpointError, need_extra, shown
 from polytask.packing import EncoderOutput, PackedBatch, PackedTokens
 from polytask.runtime.files import told
 
 from .base import Encoder
-from .tensors import read_json
+from .configs import check_encoder, count_parameters, first_lines, settings_of
+from .tensors import open_tensors, read_json
 from .weights import save_tokenizer
 
 LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
@@ -116,20 +118,25 @@ def load_auto(folder: Path, *, dropout: float | None = None) -> AutoEncoder:
     """
     transformers = _transformers()
     stated = read_json(folder / "config.json")
-    rates = {} if dropout is None else dict.fromkeys(_dropouts(stated), dropout)
-    try:
-        with _quietly(transformers):
+    source = str(folder / "config.json")
+    if dropout is not None:
+        stated |= dict.fromkeys(_dropouts(stated), dropout)
+    with _quietly(transformers):
+        settings = settings_of(transformers, stated, source)
+        check_encoder(transformers, settings, source)
+        _check_size(transformers, settings, folder)
+        try:
             model, found = transformers.AutoModel.from_pretrained(
                 folder,
+                config=settings,
                 dtype=torch.float32,
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are reported below, by name
-                **rates,
             )
-    except Exception as error:  # transformers raises whatever the libraries below it raise
-        raise CheckpointError(f"{folder} cannot be read by transformers: {_first_line(error)}") from error
+        except Exception as error:  # transformers raises whatever the libraries below it raise
+            raise CheckpointError(f"{folder} cannot be read by transformers: {first_lines(error)}") from error
     _check(found, folder)
     return _wrap(model, pooler=not found["missing_keys"], source=str(folder))
 
@@ -149,15 +156,17 @@ def auto_tokenizer(folder: Path) -> str:
             )
         return str(tokenizer.backend_tokenizer.to_str())
     except Exception as error:  # transformers raises whatever the libraries below it raise
-        raise CheckpointError(f"The tokenizer in {folder} cannot be converted: {_first_line(error)}") from error
+        raise CheckpointError(f"The tokenizer in {folder} cannot be converted: {first_lines(error)}") from error
 
 
 def build_auto(description: Mapping[str, Any]) -> AutoEncoder:
     """Return a new encoder, with new weights, from what ``AutoEncoder.describe`` gave."""
-    transformers = _transformers()
-    config = dict(description["config"])
+    transformers, config = _transformers(), description["config"]
+    if not isinstance(config, dict):
+        raise CheckpointError(f"The description of an encoder has no config, but {shown(config)}.")
     with _quietly(transformers):
-        settings = transformers.AutoConfig.for_model(config.pop("model_type"), **config)
+        settings = settings_of(transformers, config, "The description")
+        check_encoder(transformers, settings, "The description")
         model = transformers.AutoModel.from_config(settings, dtype=torch.float32, trust_remote_code=False)
     return _wrap(model, pooler=bool(description["pooler"]), source="the description")
 
@@ -169,6 +178,16 @@ def save_auto(encoder: AutoEncoder, folder: Path, tokenizer_json: str | None) ->
         encoder.model.save_pretrained(folder)
     if tokenizer_json is not None:
         save_tokenizer(folder, tokenizer_json, positions=encoder.positions, types=2 if encoder.has_types else 1)
+
+
+def _check_size(transformers: Any, settings: Any, folder: Path) -> None:
+    # Read by our own eyes first: what would run code or lead elsewhere is refused, and so is what would fill the memory.
+    with open_tensors(folder) as stored:
+        held = sum(math.prod(tensor.shape) for tensor in stored.values())
+    wanted = count_parameters(transformers, settings, str(folder / "config.json"))
+    if wanted > 2 * held:
+        source = folder / "config.json"
+        raise CheckpointError(f"{source} asks for {wanted:,} parameters; the checkpoint holds {held:,}.")
 
 
 def _check(found: Mapping[str, Any], folder: Path) -> None:
@@ -212,10 +231,6 @@ def _quietly(transformers: Any) -> Iterator[None]:
         log.set_verbosity(level)
         if bar:
             log.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:300] or type(error).__name__
 
 
 def _dropouts(config: Mapping[str, Any]) -> list[str]:

@@ -20,6 +20,8 @@ from pathlib import Path
 from polytask.errors import CheckpointError, Unavailable, listed, nearest
 from polytask.runtime.cache import VARIABLE, cache_folder
 
+from .blobs import check_blobs
+
 
 @dataclass(frozen=True)
 class Named:
@@ -80,9 +82,9 @@ def locate(name: str, *, base: Path | None = None) -> Path:
     Raises CheckpointError for a name that is none of these and for files that are not the expected ones, and
     Unavailable when a download is not possible here.
     """
-    local = _local(name, base)
-    if local is not None:
-        return local
+    found = local(name, base)
+    if found is not None:
+        return found
     if name in NAMED:
         return _named(name)
     _check_plausible(name, base)
@@ -96,9 +98,9 @@ def get(name: str) -> Path:
 
 def path(name: str) -> Path:
     """Return a checkpoint's folder without any download. Raises Unavailable that says how to get it."""
-    local = _local(name, None)
-    if local is not None:
-        return local
+    found = local(name, None)
+    if found is not None:
+        return found
     if name in NAMED:
         folder = _cached_folder(name)
         if folder.is_dir():
@@ -122,7 +124,8 @@ def listing() -> list[Row]:
     return rows
 
 
-def _local(name: str, base: Path | None) -> Path | None:
+def local(name: str, base: Path | None) -> Path | None:
+    """Return the folder of that name on this machine, or None. Raises CheckpointError when it is a file."""
     try:
         folder = (base or Path()) / Path(name).expanduser()
         # A short name means a folder of that name only when a checkpoint lies in it.
@@ -260,7 +263,7 @@ def _from_hub(name: str, base: Path | None) -> Path:
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
-        return _snapshot(name, offline=False)
+        folder = _snapshot(name, offline=False)
     except GatedRepoError as error:
         raise Unavailable(
             f"'{name}' is shown on the hub only to those who asked for it: log in with hf auth login."
@@ -273,6 +276,8 @@ def _from_hub(name: str, base: Path | None) -> Path:
             f"'{name}' is no folder here and could not be had from the Hugging Face hub:"
             f" {reason[:200].rstrip('.')}.{_near(name, base)}"
         ) from error
+    check_blobs(folder)
+    return folder
 
 
 def _snapshot(name: str, *, offline: bool) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,15 @@ ONE_FILE = ("model.safetensors", "pytorch_model.bin")
 INDEX_ENDING = ".index.json"
 FOREIGN_NAME = re.compile(r"GLOBAL (\S+)")
 """What torch says of a pickle that wants more than tensors."""
+
+
+_INSTEAD = {
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself: fetch that with `git lfs pull`",
+    b"<!doctype html": "an HTML page, as a server sends for an error: download it again",
+    b"<html": "an HTML page, as a server sends for an error: download it again",
+    b"<?xml": "an XML page, as a server sends for an error: download it again",
+    b"%pdf-": "a PDF",
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ def open_tensors(folder: Path) -> Iterator[dict[str, Stored]]:
     """
     with ExitStack() as opened:
         stored: dict[str, Stored] = {}
-        for file in _files(folder):
+        for file in weight_files(folder):
             stored.update(_open_safetensors(file, opened) if file.suffix == ".safetensors" else _open_pickle(file))
         yield stored
 
@@ -57,13 +67,24 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
-        raise CheckpointError(f"{file} is not readable as JSON: {error}.") from error
+        raise CheckpointError(f"{file} is not readable as JSON: {error}.{looks_like(file)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} holds a {type(content).__name__}, not a JSON object.")
     return content
 
 
-def _files(folder: Path) -> list[Path]:
+def looks_like(file: Path) -> str:
+    """Return ``" It is an HTML page …"`` for a file that was saved in place of another, or an empty string."""
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(200).lstrip().lower()
+    except OSError:
+        return ""
+    return next((f" It is {what}." for mark, what in _INSTEAD.items() if start.startswith(mark)), "")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that a checkpoint's weights lie in. Raises CheckpointError where there are none, or one lacks."""
     for name in ONE_FILE:  # safetensors first, as transformers does
         if (folder / name).is_file():
             return [folder / name]
@@ -92,7 +113,9 @@ def _open_safetensors(file: Path, opened: ExitStack) -> dict[str, Stored]:
         handle = opened.enter_context(safe_open(file, framework="pt", device="cpu"))
         return {name: _in_safetensors(file, handle, name) for name in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file} is cut short or is not a safetensors file: {error}.") from error
+        raise CheckpointError(
+            f"{file} is cut short or is not a safetensors file: {error}.{looks_like(file)}"
+        ) from error
 
 
 def _in_safetensors(file: Path, handle: Any, name: str) -> Stored:
@@ -111,7 +134,9 @@ def _unpickle(file: Path) -> object:
     with file.open("rb") as stream:
         mapped = stream.read(4) == b"PK\x03\x04"  # files from before torch 1.6 are no zip archives: not mappable
     try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that others than torch wrote: they are refused below
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         foreign = FOREIGN_NAME.search(str(error))
         if foreign:
@@ -119,7 +144,9 @@ def _unpickle(file: Path) -> object:
                 f"{file} was refused: loading it could run code, for its pickle names '{foreign[1]}' beside tensors."
                 " Ask for the weights as safetensors."
             ) from error
-        raise CheckpointError(f"{file} is not a checkpoint: it is no pickle of tensors.") from error
+        raise CheckpointError(f"{file} is not a checkpoint: it is no pickle of tensors.{looks_like(file)}") from error
     except Exception as error:  # a damaged pickle can raise anything: EOFError, KeyError, RuntimeError, …
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise CheckpointError(f"{file} is cut short or is not a checkpoint: {reason[:200]}") from error
+        raise CheckpointError(
+            f"{file} is cut short or is not a checkpoint: {reason[:200]}.{looks_like(file)}"
+        ) from error

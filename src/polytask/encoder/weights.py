@@ -6,6 +6,7 @@ Shapes: D width, V vocabulary.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,15 @@ def load_bert(folder: Path, *, dropout: float | None = None) -> Bert:
     rates = [_rate(config, key, folder) if dropout is None else dropout for key in (DROPOUT, ATTENTION_DROPOUT)]
     with open_tensors(folder) as found:
         stored = _by_plain_name(found)
+        _check_layers(shape.layers, stored, folder)
         pooler = any(_module(name) == "pooler.dense" for name in stored)
         try:
             with torch.device("meta"):  # neither time nor random numbers for weights that are about to be replaced
                 encoder = Bert(shape, dropout=rates[0], attention_dropout=rates[1], pooler=pooler)
-        except (ValueError, RuntimeError) as error:  # heads that do not fit; sizes beyond all memory
+        except ValueError as error:
             raise CheckpointError(f"{folder / 'config.json'}: {error}.") from error
+        except (RuntimeError, TypeError) as error:  # what torch says of numbers that it cannot count to
+            raise CheckpointError(f"{folder / 'config.json'} asks for more than any memory holds.") from error
         _check(by_foreign_name(encoder), stored, folder)
         encoder.to_empty(device="cpu")
         _fill(by_foreign_name(encoder), stored)
@@ -189,6 +193,15 @@ def _by_plain_name(found: Mapping[str, Stored]) -> dict[str, Stored]:
     return stored
 
 
+def _check_layers(layers: int, stored: Mapping[str, Stored], folder: Path) -> None:
+    # Before a layer is made: what a config states may be beyond counting.
+    last = f"encoder.layer.{layers - 1}."
+    if not any(name.startswith(last) for name in stored):
+        held = len({match[1] for name in stored if (match := re.match(r"encoder\.layer\.(\d+)\.", name))})
+        where = f"{folder / 'config.json'} asks for {layers} layers"
+        raise CheckpointError(f"{where}, and the checkpoint lacks the tensor '{last}…': it holds {held}.")
+
+
 def _check(wanted: Mapping[str, Tensor], stored: Mapping[str, Stored], folder: Path) -> None:
     # Before any memory is taken: shapes are in the files' headers.
     missing = [name for name in wanted if name not in stored]
@@ -209,6 +222,8 @@ def _fill(wanted: Mapping[str, Tensor], stored: Mapping[str, Stored]) -> None:
         tensor = stored[name].read()
         if not tensor.is_floating_point():
             raise CheckpointError(f"{stored[name].file}: the tensor '{name}' holds {tensor.dtype}, wanted floats.")
+        if not tensor.to(torch.float32).isfinite().all():
+            raise CheckpointError(f"{stored[name].file}: the tensor '{name}' holds numbers that are not finite.")
         parameter.copy_(tensor)
 
 
@@ -231,7 +246,9 @@ def _check_architecture(config: Mapping[str, Any], file: Path) -> None:
     if kind is None and not str((config.get("architectures") or [""])[0]).startswith("Bert"):
         raise CheckpointError(f"{file} lacks the key 'model_type'.")
     if kind not in (None, "bert"):
-        raise CheckpointError(f"{file}: 'model_type' is {kind!r}; this reads 'bert' (others come through automodel).")
+        raise CheckpointError(
+            f"{file}: 'model_type' is {kind!r}; this reads 'bert' (others with architecture = \"auto\")."
+        )
     positions = config.get("position_embedding_type", "absolute")
     if positions != "absolute":
         raise CheckpointError(f"{file}: 'position_embedding_type' is {positions!r}; wanted 'absolute'.")

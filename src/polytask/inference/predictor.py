@@ -21,7 +21,7 @@ from polytask.evaluation.scoring import Scores, aggregate, predict_logits, score
 from polytask.evaluation.swap import swap_gap
 from polytask.model import Model
 from polytask.recipe.build import new_tasks, open_encoder, open_run, open_tokenizer
-from polytask.recipe.encoders import save_encoder
+from polytask.recipe.encoders import check_vocabulary, save_encoder
 from polytask.recipe.members import new_model
 from polytask.recipe.tables import read_tables, task_rows
 from polytask.runtime.device import DTYPES, pick_device
@@ -38,7 +38,8 @@ def load(run: str | Path, *, checkpoint: str = "best", device: str | None = None
     folder, loaded, _ = open_run(Path(run))
     recipe = loaded.recipe
     where = pick_device(device or recipe.device)
-    encoder = open_encoder(folder)
+    encoder, tokenizer = open_encoder(folder), open_tokenizer(folder)
+    check_vocabulary(encoder, tokenizer, str(folder.tokenizer))
     tasks = new_tasks(recipe, encoder)
     model = new_model(encoder, tasks, recipe)
     index = folder.read_index()
@@ -46,7 +47,7 @@ def load(run: str | Path, *, checkpoint: str = "best", device: str | None = None
     copy_into(model, load_tensors(path), path)
     for task in tasks:
         _compute_in(model.encoder(task), recipe.precision)
-    return Predictor(recipe, tasks, model.to(where).eval(), open_tokenizer(folder), where, loaded.base, path)
+    return Predictor(recipe, tasks, model.to(where).eval(), tokenizer, where, loaded.base, path)
 
 
 @dataclass(frozen=True)

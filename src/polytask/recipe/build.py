@@ -16,7 +16,7 @@ from polytask.config import Member, Recipe, TaskSettings, to_toml
 from polytask.data.rows import TaskRows
 from polytask.data.tokens import Tokenizer
 from polytask.encoder.base import Encoder
-from polytask.errors import RecipeError, RunFolderError, TableError
+from polytask.errors import CheckpointError, RecipeError, RunFolderError, TableError, shown
 from polytask.model import Model
 from polytask.runtime.device import DTYPES, pick_device, pick_precision, surroundings
 from polytask.runtime.files import digest, write_text
@@ -28,11 +28,12 @@ from polytask.training.loop import Trainer, checkpoint_name
 from polytask.training.stages import Stage
 from polytask.training.watch import Watcher
 
-from .encoders import check_encoder, find_tokenizer, new_encoder, rebuild_encoder
-from .extra import add_rows, check_extra, resolved_extra
+from .contradictions import Outline, check_fit, examine
+from .encoders import check_vocabulary, find_tokenizer, glance, new_encoder, rebuild_encoder
+from .extra import add_rows, resolved_extra
 from .fits import check_reach
 from .load import Loaded, load_recipe
-from .members import Problems, check_recipe, new_kind, new_model, new_task
+from .members import Problems, new_kind, new_model, new_task
 from .objectives import adopt_language_heads
 from .stages import new_stage
 from .tables import Tables, all_texts, read_tables, task_rows
@@ -74,12 +75,7 @@ class Parts:
 
 def check(recipe: Recipe) -> None:
     """Raise RecipeError for whatever is wrong with a recipe that can be told without reading a table."""
-    check_encoder(recipe.encoder)
-    check_recipe(recipe)
-    problems = Problems()
-    for name, task in recipe.tasks.items():
-        problems.check(f"tasks.{name}", lambda task=task: check_extra(task))  # type: ignore[misc]
-    problems.settle()
+    examine(recipe).settle()
 
 
 def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left: RunFolder | None = None) -> Parts:
@@ -89,6 +85,8 @@ def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left:
     Raises RecipeError, TableError or CheckpointError with everything that is wrong with the kind it stumbled over.
     """
     check(loaded.recipe)
+    if left is None and (foreseen := glance(loaded.recipe.encoder, loaded.base)):
+        _settle_fit(loaded.recipe, foreseen)
     device = pick_device(loaded.recipe.device)
     tables = add_rows(read_tables(loaded.recipe, loaded.base, told), loaded.recipe, loaded.base, told)
     recipe = _resolved(loaded, tables, device)
@@ -97,6 +95,8 @@ def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left:
     else:
         tokenizer = find_tokenizer(recipe.encoder, loaded.base, lambda: all_texts(tables))
         encoder = new_encoder(recipe.encoder, tokenizer, loaded.base, recipe.seed)
+    check_vocabulary(encoder, tokenizer, "this run")
+    _settle_fit(recipe, Outline.of(encoder))
     tasks = new_tasks(recipe, encoder)
     train_rows = {name: task_rows(tables[name].train, task, tokenizer) for name, task in tasks.items()}
     judged = {name: t.dev for name, t in tables.items() if t.dev is not None and not tasks[name].auxiliary}
@@ -109,6 +109,7 @@ def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left:
     stages = [new_stage(number, recipe, train_rows, encoder) for number in range(len(recipe.stages))]
     check_reach(model, stages)
     _tell_unseen(stages, told)
+    _tell_idle(recipe, stages, told)
     fingerprints = {name: table.fingerprints for name, table in tables.items()}
     extra_rows = {name: dict(table.extra) for name, table in tables.items() if table.extra}
     return Parts(recipe, tokenizer, tasks, train_rows, dev_rows, model, stages, device, fingerprints, extra_rows)
@@ -124,6 +125,12 @@ def new_tasks(recipe: Recipe, encoder: Encoder) -> dict[str, Task]:
         labels = settings.labels if isinstance(settings.labels, dict) else {}
         tasks[name] = new_task(name, settings, labels, length)
     return tasks
+
+
+def _settle_fit(recipe: Recipe, outline: Outline) -> None:
+    problems = Problems()
+    check_fit(recipe, outline, problems)
+    problems.settle()
 
 
 def write_run(parts: Parts, folder: RunFolder, processes: Processes) -> None:
@@ -153,23 +160,38 @@ def open_run(path: Path) -> tuple[RunFolder, Loaded, dict[str, Any]]:
     if not folder.index_path.exists():
         raise RunFolderError(f"{path} is not a run folder: it holds no {folder.index_path.name}.")
     index = folder.read_index()
-    notes = tomllib.loads(folder.checked(folder.recipe, index).read_text(encoding="utf-8"))["resolved"]
+    try:
+        notes = tomllib.loads(folder.checked(folder.recipe, index).read_text(encoding="utf-8"))["resolved"]
+    except (ValueError, KeyError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        raise RunFolderError(f"{folder.recipe} is damaged: {error}.") from error
     return folder, load_recipe(folder.recipe), notes
 
 
 def open_tokenizer(folder: RunFolder) -> Tokenizer:
     """Return a run folder's tokenizer."""
     path = folder.checked(folder.tokenizer, folder.read_index())
-    return Tokenizer.from_json(path.read_text(encoding="utf-8"))
+    return Tokenizer.from_file(path)
 
 
 def open_encoder(folder: RunFolder) -> Encoder:
     """Return a run folder's encoder, its weights yet to be filled in."""
     path = folder.checked(folder.encoder, folder.read_index())
     try:
-        return rebuild_encoder(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, KeyError) as error:
-        raise RunFolderError(f"{path} does not describe an encoder: {error}.") from error
+        description = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(description, dict):
+            raise ValueError(f"it holds {shown(description)}, not a JSON object")
+    except (ValueError, RecursionError) as error:
+        raise RunFolderError(f"{path} is damaged: {error}.") from error
+    try:
+        return rebuild_encoder(description, _most_parameters(folder))
+    except CheckpointError as error:
+        raise RunFolderError(f"{path} is damaged: {error}") from error
+
+
+def _most_parameters(folder: RunFolder) -> int:
+    """Return how many numbers the largest file of weights can hold."""
+    sizes = [path.stat().st_size for path in (folder.path / "weights").glob("*.safetensors")]
+    return max(sizes, default=0) // 4
 
 
 def rebuild(folder: RunFolder, told: Callable[[str], None], processes: Processes, *, elsewhere: bool) -> Parts:
@@ -253,6 +275,12 @@ def _tell_unseen(stages: Sequence[Stage], told: Callable[[str], None]) -> None:
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [f"{key}: {before.get(key)}, here {now[key]}" for key in now if before.get(key) != now[key]]
+
+
+def _tell_idle(recipe: Recipe, stages: list[Stage], told: Callable[[str], None]) -> None:
+    for name in recipe.tasks:
+        if not any(name in stage.tasks for stage in stages):
+            told(f"Task '{name}' takes part in no stage: its head stays as it was drawn.")
 
 
 def _tell_truncated(

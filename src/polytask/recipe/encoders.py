@@ -6,40 +6,43 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from polytask.config import EncoderSettings
 from polytask.data.tokens import Tokenizer
 from polytask.encoder.base import Encoder
 from polytask.encoder.bert import Bert, BertShape
-from polytask.encoder.fetch import locate
+from polytask.encoder.fetch import local, locate
 from polytask.encoder.lstm import BiLstm
-from polytask.encoder.weights import load_bert, save_bert
-from polytask.errors import CheckpointError, RecipeError, UserError, listed
+from polytask.encoder.weights import load_bert, save_bert, shape_of
+from polytask.errors import CheckpointError, RecipeError, UserError, shown
 from polytask.runtime.keys import reseed
 
-_NEW_ONLY = ("layers", "width", "heads", "hidden", "tokenizer")
+from .contradictions import Outline
+
+_LEAST_SHARE = 0.9
+"""Tables of word embeddings are padded to round sizes, by a few rows."""
 
 
-def check_encoder(settings: EncoderSettings) -> None:
-    """Raise RecipeError for choices that contradict each other."""
-    given = [name for name in _NEW_ONLY if getattr(settings, name) is not None]
-    if settings.checkpoint is not None and given:
-        raise RecipeError(f"encoder: {listed(given)} cannot be chosen with a checkpoint, which settles them.")
-    if settings.checkpoint is not None and settings.architecture == "lstm":
-        raise RecipeError("encoder: an lstm is trained from scratch; it takes no checkpoint.")
-    if settings.checkpoint is None and settings.architecture == "auto":
-        raise RecipeError('encoder: architecture = "auto" needs a checkpoint.')
+def glance(settings: EncoderSettings, base: Path) -> Outline | None:
+    """Return what a checkpoint's config says, before tables and weights are read; None where it is yet to be fetched."""
+    if settings.checkpoint is None or settings.architecture != "bert":
+        return None
+    folder = local(settings.checkpoint, base)
+    shape = shape_of(folder) if folder is not None else None
+    return Outline(shape.layers, shape.positions, None) if shape is not None else None
 
 
 def find_tokenizer(settings: EncoderSettings, base: Path, texts: Callable[[], Iterable[str]]) -> Tokenizer:
     """Return the checkpoint's tokenizer, the one that a new encoder is given, or one made from the training texts."""
     name = settings.checkpoint or settings.tokenizer
     if name is None:
-        return Tokenizer.from_texts(texts(), settings.vocabulary)
+        return Tokenizer.from_texts(texts(), settings.vocabulary or 30_000)
     folder = locate(name, base=base)
-    if settings.architecture == "auto":
+    if settings.architecture == "auto" and not (folder / "tokenizer.json").is_file():
         from polytask.encoder.automodel import auto_tokenizer
 
-        return Tokenizer.from_json(auto_tokenizer(folder))
+        return Tokenizer.from_json(auto_tokenizer(folder), str(folder))
     return Tokenizer.from_folder(folder)
 
 
@@ -48,7 +51,7 @@ def new_encoder(settings: EncoderSettings, tokenizer: Tokenizer, base: Path, see
     reseed(seed, "encoder")
     if settings.checkpoint is not None:
         encoder = _load(settings, locate(settings.checkpoint, base=base))
-        _check_vocabulary(encoder, tokenizer, settings.checkpoint)
+        check_vocabulary(encoder, tokenizer, settings.checkpoint)
         return encoder
     if settings.architecture == "lstm":
         return BiLstm(
@@ -73,20 +76,49 @@ def new_encoder(settings: EncoderSettings, tokenizer: Tokenizer, base: Path, see
         raise RecipeError(f"encoder: {error}.") from error
 
 
-def rebuild_encoder(description: Mapping[str, Any]) -> Encoder:
-    """Return the encoder that ``Encoder.describe`` described, its weights yet to be filled in."""
+def rebuild_encoder(description: Mapping[str, Any], most: int | None = None) -> Encoder:
+    """Return the encoder that ``Encoder.describe`` described, its weights yet to be filled in.
+
+    Raises CheckpointError for a description that none gave, or of one with more than ``most`` parameters: whoever wrote
+    it, no memory is taken for what cannot be filled.
+    """
     options = dict(description)
     architecture = options.pop("architecture", None)
-    if architecture == "lstm":
-        return BiLstm(**options)
-    if architecture == "bert":
-        apart = {name: options.pop(name) for name in ("dropout", "attention_dropout", "pooler")}
-        return Bert(BertShape(**options), **apart)
-    if architecture == "auto":
-        from polytask.encoder.automodel import build_auto
+    if not isinstance(architecture, str) or architecture not in _BUILDERS:
+        raise CheckpointError(f"{shown(architecture)} is not an architecture that polytask knows.")
+    build, layers = _BUILDERS[architecture], options.get("layers", 1)
+    if isinstance(layers, bool) or not isinstance(layers, int) or layers > _MOST_LAYERS:
+        raise CheckpointError(f"'layers' is {shown(layers)}; wanted a whole number of at most {_MOST_LAYERS}.")
+    try:
+        with torch.device("meta"):
+            numbers = sum(parameter.numel() for parameter in build(options).parameters())
+        if most is not None and numbers > max(most, _HARMLESS):
+            raise CheckpointError(f"it describes {numbers:,} parameters, unless the weights, of {most:,} at most, are.")
+        return build(options)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
+        reason = (str(error).splitlines() or [""])[0][:200].rstrip(".")
+        raise CheckpointError(f"no encoder can be built as described: {reason}.") from error
 
-        return build_auto(description)
-    raise CheckpointError(f"'{architecture}' is not an architecture that polytask knows.")
+
+def _bert(options: Mapping[str, Any]) -> Encoder:
+    apart = {name: options[name] for name in ("dropout", "attention_dropout", "pooler")}
+    return Bert(BertShape(**{key: value for key, value in options.items() if key not in apart}), **apart)
+
+
+def _auto(options: Mapping[str, Any]) -> Encoder:
+    from polytask.encoder.automodel import build_auto
+
+    return build_auto(options)
+
+
+_BUILDERS: dict[str, Callable[[Mapping[str, Any]], Encoder]] = {
+    "bert": _bert,
+    "lstm": lambda options: BiLstm(**options),
+    "auto": _auto,
+}
+_MOST_LAYERS = 1000
+_HARMLESS = 50_000_000
+"""Parameters that fit any memory: what is wrong with the weights of so small a model is told when they are read."""
 
 
 def save_encoder(encoder: Encoder, folder: Path, tokenizer_json: str) -> None:
@@ -110,7 +142,10 @@ def _load(settings: EncoderSettings, folder: Path) -> Encoder:
     return load_bert(folder, dropout=settings.dropout)
 
 
-def _check_vocabulary(encoder: Encoder, tokenizer: Tokenizer, name: str) -> None:
+def check_vocabulary(encoder: Encoder, tokenizer: Tokenizer, name: str) -> None:
+    """Raise CheckpointError when a tokenizer cannot be the one that an encoder was trained with."""
     known = encoder.describe().get("vocabulary")
-    if known is not None and tokenizer.vocabulary > known:
-        raise CheckpointError(f"The tokenizer of {name} has {tokenizer.vocabulary} words, its weights only {known}.")
+    if known is not None and not _LEAST_SHARE * known <= tokenizer.vocabulary <= known:
+        raise CheckpointError(
+            f"{name}: the tokenizer has {tokenizer.vocabulary} words, the weights {known}: they do not belong together."
+        )

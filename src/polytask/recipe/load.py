@@ -8,11 +8,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from polytask.config import Recipe, apply_overrides, parse_recipe, read_toml
-from polytask.errors import RecipeError
+from polytask.config import Problem, Recipe, apply_overrides, invalid, read_recipe, read_toml
+from polytask.errors import RecipeError, nearest, shown
 from polytask.tasks.presets import preset
 
 from .borrowed import with_columns
+from .contradictions import examine
+
+_ANY_TASK = {"kind": "classification", "text": "text", "label": "label"}
+"""What stands for a preset that there is not, so that the rest of its task can be checked."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,14 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Iterable[str]
         # A bundled recipe's tables are the person's: its relative paths start where they stand.
         tables, base, name = read_toml(path), path.resolve().parent if own else Path.cwd(), str(source)
     tables.pop("resolved", None)
-    tables = apply_overrides(tables, overrides)
-    return Loaded(with_columns(parse_recipe(_with_presets(tables), name)), base)
+    tables, unknown = _with_presets(apply_overrides(tables, overrides))
+    recipe, problems = read_recipe(tables)
+    problems = [*unknown, *problems]
+    if recipe is None:
+        raise invalid(name, [f"{place}: {sentence}" for place, sentence in problems])
+    recipe = with_columns(recipe)
+    examine(recipe, problems).settle(name)
+    return Loaded(recipe, base)
 
 
 def bundled() -> list[str]:
@@ -47,30 +57,35 @@ def bundled() -> list[str]:
 
 def _find(source: str | Path) -> tuple[Path, bool]:
     path = Path(source)
+    try:
+        there, folder = path.is_file(), path.is_dir()
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{shown(str(source))} cannot be the name of a recipe.") from error
     # A run folder that bears a bundled recipe's name (as `polytask quickstart` leaves one) does not hide the recipe.
-    if not path.is_file() and str(source) in bundled():
+    if not there and str(source) in bundled():
         return Path(str(files("polytask") / "recipes" / f"{source}.toml")), False
-    if path.is_dir():
+    if folder:
         inside = path / "recipe.toml"
-        raise RecipeError(
-            f"{path} is a folder, not a recipe." + (f" Did you mean {inside}?" if inside.is_file() else "")
-        )
+        near = f" Did you mean {inside}?" if inside.is_file() else ""
+        raise RecipeError(f"{path} is a folder, not a recipe.{near}")
+    if not path.exists() and (near := nearest(str(source), bundled())):
+        raise RecipeError(f"There is no recipe {path}.{near}")
     return path, True
 
 
-def _with_presets(tables: dict[str, Any]) -> dict[str, Any]:
+def _with_presets(tables: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     tasks = tables.get("tasks")
     if not isinstance(tasks, dict):
-        return tables
-    problems: list[str] = []
+        return tables, []
+    problems: list[Problem] = []
     filled: dict[str, Any] = {}
     for name, settings in tasks.items():
         filled[name] = settings
-        if isinstance(settings, dict) and isinstance(settings.get("preset"), str):
+        if isinstance(settings, dict) and "preset" in settings:
+            filled[name] = _ANY_TASK | settings
             try:
-                filled[name] = preset(settings["preset"]) | settings
+                if isinstance(settings["preset"], str):
+                    filled[name] = preset(settings["preset"]) | settings
             except RecipeError as error:
-                problems.append(f"tasks.{name}.preset: {error}")
-    if problems:
-        raise RecipeError("\n".join(problems))
-    return tables | {"tasks": filled}
+                problems.append((f"tasks.{name}.preset", str(error)))
+    return tables | {"tasks": filled}, problems

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -12,10 +12,20 @@ from torch import nn
 
 from polytask.aggregators.base import Aggregator, aggregators
 from polytask.balance.base import LossBalance, balances
-from polytask.config import Member, ProjectionSettings, Recipe, StageSettings, Symmetric, TaskSettings
+from polytask.config import (
+    Member,
+    Problem,
+    ProjectionSettings,
+    Recipe,
+    RegularizerSettings,
+    StageSettings,
+    Symmetric,
+    TaskSettings,
+    invalid,
+)
 from polytask.data.mixing.base import Mixing, mixings
 from polytask.encoder.base import Encoder
-from polytask.errors import RecipeError, listed, nearest
+from polytask.errors import OptionError, RecipeError, listed, nearest, shown
 from polytask.heads.heads.base import heads
 from polytask.heads.orders import Orders, as_given, exchanged, neighbours
 from polytask.heads.pairs.base import Merge, pair_features
@@ -43,36 +53,53 @@ from .objectives import (
 )
 
 _PAIR_OPTIONS = {"cross": ("types",), "bi": ("features",)}
+_HEAD_PARAMETERS = 1_000_000_000
 _BI_FEATURES = ["u", "v", "abs_difference"]
 
 
 class Problems:
-    """Collects what is wrong, so that all of it is told at once."""
+    """Collects what is wrong, by place, so that all of it is told at once. ``known`` is what reading it found."""
 
-    def __init__(self) -> None:
-        self.found: list[str] = []
+    def __init__(self, known: Iterable[Problem] = ()) -> None:
+        self.found: list[Problem] = list(known)
+        self._read = [place for place, _ in self.found]
+
+    def add(self, place: str, sentence: str) -> None:
+        """Note a problem, unless that very place could not be read, or the same was said beside it."""
+        beside = place.rpartition(".")[0]
+        said = any(text == sentence and other.rpartition(".")[0] == beside for other, text in self.found)
+        if not said and not any(_overlap(place, other) for other in self._read):
+            self.found.append((place, sentence))
 
     def check(self, place: str, build: Callable[[], Any]) -> None:
         """Build something only to see whether it can be."""
         try:
             build()
+        except OptionError as error:
+            for option, sentence in error.sentences.items():
+                self.add(f"{place}.{option}", sentence)
         except RecipeError as error:
-            self.found.append(f"{place}: {error}")
+            self.add(place, str(error))
 
-    def settle(self) -> None:
+    def settle(self, source: str = "The recipe") -> None:
         """Raise RecipeError when something was wrong."""
         if self.found:
-            raise RecipeError("The recipe cannot be built:\n" + "\n".join(f"  {problem}" for problem in self.found))
+            raise invalid(source, [f"{place}: {sentence}" for place, sentence in self.found])
 
 
-def check_recipe(recipe: Recipe) -> None:
-    """Check every member, option and combination that can be checked before a table is read. Raises RecipeError."""
-    problems = Problems()
+def _overlap(place: str, unread: str) -> bool:
+    member = place.count(".") > 1 and unread.startswith(f"{place}.")
+    return place == unread or place.startswith(f"{unread}.") or member
+
+
+def check_recipe(recipe: Recipe, problems: Problems | None = None) -> None:
+    """Check every member and option, before a table is read: into ``problems``, or raising RecipeError."""
+    asked, problems = problems, Problems() if problems is None else problems
     for name, task in recipe.tasks.items():
         where = f"tasks.{name}"
         problems.check(where, lambda name=name: _check_name(name))  # type: ignore[misc]
         problems.check(f"{where}.encoder", lambda name=name: encoder_of(name, recipe))  # type: ignore[misc]
-        problems.check(where, lambda task=task: _check_columns(task))  # type: ignore[misc]
+        _check_columns(where, task, problems)
         problems.check(f"{where}.kind", lambda task=task: new_kind(task, given_labels(task)))  # type: ignore[misc]
         problems.check(where, lambda task=task: check_parts(task))  # type: ignore[misc]
         problems.check(f"{where}.rows_from", lambda name=name: check_rows_from(name, recipe))  # type: ignore[misc]
@@ -91,8 +118,10 @@ def check_recipe(recipe: Recipe) -> None:
         problems.check(f"{where}.balance", lambda stage=stage: new_balance(recipe, stage, 1))  # type: ignore[misc]
         problems.check(f"{where}.aggregator", lambda stage=stage: new_aggregator(recipe, stage))  # type: ignore[misc]
         problems.check(f"{where}.diagnose", lambda stage=stage: _check_diagnosis(recipe, stage))  # type: ignore[misc]
-        problems.check(f"{where}.regularizers", lambda stage=stage: new_penalties(recipe, stage))  # type: ignore[misc]
-    problems.settle()
+        for place, settings in enumerate(stage.regularizers):
+            problems.check(f"{where}.regularizers.{place}", lambda s=stage, r=settings: new_penalty(recipe, s, r))  # type: ignore[misc]
+    if asked is None:
+        problems.settle()
 
 
 def new_kind(settings: TaskSettings, labels: Mapping[str, str]) -> Kind:
@@ -205,9 +234,10 @@ def new_merge(features: Any, width: int) -> Merge:
 
 def stage_tasks(recipe: Recipe, stage: StageSettings) -> list[str]:
     """Return the tasks of a stage."""
-    for name in stage.tasks or ():
-        if name not in recipe.tasks:
-            raise RecipeError(f"there is no task '{name}'.{nearest(name, recipe.tasks)}")
+    unknown = [name for name in stage.tasks or () if name not in recipe.tasks]
+    if unknown:
+        near = nearest(unknown[0], recipe.tasks)
+        raise RecipeError(f"there is no task {listed(unknown)}.{near} There are {listed(recipe.tasks)}.")
     if stage.tasks == []:
         raise RecipeError("a stage needs at least one task.")
     return [name for name in recipe.tasks if stage.tasks is None or name in stage.tasks]
@@ -260,36 +290,41 @@ def _one_task(stage: StageSettings) -> str:
 
 def new_penalties(recipe: Recipe, stage: StageSettings) -> tuple[Penalty, ...]:
     """Return a stage's regularizers with their weights for each task."""
-    penalties = []
-    for settings in stage.regularizers:
-        weight = settings.weight
-        weights = weight if isinstance(weight, dict) else dict.fromkeys(stage_tasks(recipe, stage), weight)
-        for name in weights:
-            if name not in stage_tasks(recipe, stage):
-                raise RecipeError(f"'{settings.name}' has a weight for '{name}', which is no task of this stage.")
-        penalties.append(Penalty(regularizers.create(settings.name, **settings.options), weights))
-    return tuple(penalties)
+    return tuple(new_penalty(recipe, stage, settings) for settings in stage.regularizers)
+
+
+def new_penalty(recipe: Recipe, stage: StageSettings, settings: RegularizerSettings) -> Penalty:
+    """Return a regularizer of a stage with its weights for each task."""
+    tasks, weight = stage_tasks(recipe, stage), settings.weight
+    weights = weight if isinstance(weight, dict) else dict.fromkeys(tasks, weight)
+    for name in weights:
+        if name not in tasks:
+            near = nearest(name, tasks)
+            raise RecipeError(f"'{settings.name}' has a weight for '{name}', which is no task of this stage.{near}")
+    return Penalty(regularizers.create(settings.name, **settings.options), weights)
 
 
 def _check_name(name: str) -> None:
     # A task's name is part of file names, and the name of a module in torch's ModuleDict.
     if not re.fullmatch(r"\w[\w-]*", name):
         raise RecipeError("a task's name is made of letters, digits, '_' and '-'.")
-    if hasattr(nn.ModuleDict, name):
+    if hasattr(nn.ModuleDict(), name):
         raise RecipeError(f"'{name}' means something to torch; give the task another name, such as '{name}_task'.")
 
 
-def _check_columns(settings: TaskSettings) -> None:
+def _check_columns(where: str, settings: TaskSettings, problems: Problems) -> None:
     if settings.train is None and settings.rows_from is None:
-        raise RecipeError("'train' is missing: the table to learn from (or 'rows_from': tasks to borrow rows from).")
-    if not isinstance(settings.text, str | list):
-        raise RecipeError("'text' is missing: the name of the text column, or of two for a pair.")
+        problems.add(
+            f"{where}.train", "is missing: the table to learn from (or 'rows_from': tasks to borrow rows from)."
+        )
+    if settings.text is None:
+        problems.add(f"{where}.text", "is missing: the name of the text column, or of two for a pair.")
     if isinstance(settings.text, list) and len(settings.text) not in (1, 2):
-        raise RecipeError(f"'text' names {len(settings.text)} columns; a task has one text or two.")
+        problems.add(f"{where}.text", f"names {len(settings.text)} columns; a task has one text or two.")
     if settings.label is None and kind_of(settings).reads_labels:
-        raise RecipeError("'label' is missing: the name of the label column.")
+        problems.add(f"{where}.label", "is missing: the name of the label column.")
     if isinstance(settings.dev, float) and not 0 < settings.dev < 1:
-        raise RecipeError(f"'dev' is {settings.dev}; a share of train lies between 0 and 1.")
+        problems.add(f"{where}.dev", f"is {settings.dev}; a share of train lies between 0 and 1.")
 
 
 def _check_resample(settings: TaskSettings) -> None:
@@ -313,7 +348,16 @@ def _check_stage(recipe: Recipe, stage: StageSettings) -> None:
 
 
 def _head_options(settings: TaskSettings) -> nn.Module:
-    return heads.create(settings.head.name, 1, 1, **settings.head.options)
+    try:
+        with torch.device("meta"):  # sizes that no memory holds are the person's slip, not the machine's
+            head = heads.create(settings.head.name, 1, 1, **settings.head.options)
+    except (RuntimeError, OverflowError, TypeError) as error:  # what torch says of numbers that it cannot count to
+        told = f"'{settings.head.name}' of the heads cannot be built with {shown(settings.head.options)}."
+        raise RecipeError(told) from error
+    numbers = sum(parameter.numel() for parameter in head.parameters())
+    if numbers > _HEAD_PARAMETERS:
+        raise RecipeError(f"has {numbers:,} parameters; a head has at most {_HEAD_PARAMETERS:,}.")
+    return head
 
 
 def _check_fit(settings: TaskSettings) -> None:

@@ -27,6 +27,8 @@ from .members import (
 )
 from .objectives import kind_of
 
+_MOST_STEPS = 100_000_000
+
 
 def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder: Encoder) -> Stage:
     """Return a stage, ready to be run."""
@@ -37,7 +39,9 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
     streams = _stretched(streams) if mixing.stretches else streams
     batches_T = [stream.per_pass for stream in streams.values()]
     epoch_steps = mixing.epoch_steps(batches_T)
-    steps = settings.steps or max(round((settings.epochs or 3.0) * epoch_steps), 1)
+    steps = settings.steps or max(round(min((settings.epochs or 3.0) * epoch_steps, _MOST_STEPS + 1)), 1)
+    warmup = _warmup(settings.schedule, steps, epoch_steps)
+    _check_length(f"stages.{number}", steps, warmup)
     sequence_SK = mixing.draw(batches_T, steps, numpy_generator(recipe.seed, "mixing", number))
     stopping = settings.early_stopping
     return Stage(
@@ -47,7 +51,7 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
         rule=Rule(settings.learning_rate, settings.weight_decay),
         head_rules={name: _head_rule(name, recipe, settings) for name in names},
         adam=Adam(*settings.optimizer.betas, settings.optimizer.epsilon, settings.optimizer.name == "adamw"),
-        schedule=Schedule(settings.schedule.name, _warmup(settings.schedule, steps, epoch_steps), steps),
+        schedule=Schedule(settings.schedule.name, warmup, steps),
         clip=settings.clip or None,
         balance=new_balance(recipe, settings, epoch_steps),
         aggregator=new_aggregator(recipe, settings),
@@ -64,6 +68,15 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
 
 def _whole(names: Sequence[str], recipe: Recipe) -> frozenset[str]:
     return frozenset(name for name in names if kind_of(recipe.tasks[name]).couples_rows)
+
+
+def _check_length(where: str, steps: int, warmup: int) -> None:
+    if steps > _MOST_STEPS:
+        raise RecipeError(f"{where}: would take more than {_MOST_STEPS:,} steps.")
+    if warmup > steps:
+        raise RecipeError(
+            f"{where}.schedule.warmup: is {warmup:,} steps; the stage has {steps:,}, so it would never end."
+        )
 
 
 def _stream(name: str, number: int, recipe: Recipe, rows: TaskRows) -> TaskStream:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from polytask.model import Out, TaskView
@@ -16,6 +18,8 @@ class RDrop(Regularizer):
     """
 
     def __init__(self, *, alpha: float = 5.0) -> None:
+        if not (alpha >= 0 and math.isfinite(alpha)):
+            raise ValueError(f"alpha is {alpha}; it is a number of at least 0")
         self.alpha = alpha
 
     def penalty(self, view: TaskView, clean: Out) -> Tensor:

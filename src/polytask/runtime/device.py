@@ -24,9 +24,9 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
-        raise Unavailable("The recipe asks for device 'cuda', and torch sees no CUDA device here.")
+        raise Unavailable("Device 'cuda' is asked for, and torch sees no CUDA device here; 'cpu' is always there.")
     if name == "mps" and not torch.backends.mps.is_available():
-        raise Unavailable("The recipe asks for device 'mps', and torch sees none here.")
+        raise Unavailable("Device 'mps' is asked for, and torch sees none here; 'cpu' is always there.")
     return torch.device(name)
 
 

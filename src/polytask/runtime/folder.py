@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from polytask.errors import RunFolderError
 
 from . import files
+from .confined import check_confined
 
 FORMAT = 2
 """Version of the run folder's layout."""
@@ -99,15 +100,13 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """Open an existing one. Raises RunFolderError when it is not a run folder, or holds links that may lead outside."""
+        """Open an existing one. Raises RunFolderError when it is not a run folder, or leads out of itself."""
         folder = cls(path)
         if not path.is_dir():
             raise RunFolderError(f"There is no run folder {path}.")
         if not folder.recipe.is_file():
             raise RunFolderError(f"{path} is not a run folder: it holds no recipe.toml.")
-        for inner in path.rglob("*"):
-            if inner.is_symlink():
-                raise RunFolderError(f"{inner} is a link; a run folder holds files of its own only.")
+        check_confined(path)
         return folder
 
     def weights(self, name: str) -> Path:

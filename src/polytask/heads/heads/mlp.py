@@ -25,6 +25,8 @@ class Mlp(Head):
         super().__init__(width, outputs)
         if layers < 1:
             raise ValueError(f"layers is {layers}; an mlp has at least one hidden layer ('linear' has none)")
+        if layers > 100:
+            raise ValueError(f"layers is {layers}; an mlp has at most 100")
         hidden = width if hidden is None else hidden
         if hidden < 1:
             raise ValueError(f"hidden is {hidden}; an mlp has at least one hidden unit")

@@ -22,6 +22,11 @@ class Multilabel(Kind):
 
     def __init__(self, labels: Mapping[str, str], *, separator: str = ";", none: str = "none") -> None:
         super().__init__(labels)
+        if not separator:
+            raise ValueError("separator is an empty text; it stands between two labels")
+        for label in labels:
+            if separator in label or label.strip() == none:
+                raise ValueError(f"the label '{label}' could never be read: '{separator}' separates, '{none}' is none")
         self.separator = separator
         self.none = none
 

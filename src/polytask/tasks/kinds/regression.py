@@ -46,6 +46,8 @@ class Regression(Kind):
         self.low, self.high = range
         if not self.low < self.high:
             raise ValueError(f"range is {list(range)}; its first number must be the smaller one")
+        if not math.isfinite(self.high - self.low):
+            raise ValueError(f"range is {list(range)}; both ends must be finite")
         self.output = output
 
     def groups(self, labels_N: Tensor, bins: int | None = None) -> NDArray[np.int64]:
