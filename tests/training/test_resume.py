@@ -298,7 +298,7 @@ def test_a_changed_table_is_refused(tiny: Tiny, tables: Path, tmp_path: Path) ->
     before = list(contents(run))
     table = (own / "paraphrase-dev.csv").read_bytes()
     (own / "paraphrase-dev.csv").write_bytes(table.replace(b"The ", b"A ", 1))
-    with pytest.raises(TableError, match="dev table of task 'paraphrase' has changed"):
+    with pytest.raises(TableError, match=r"paraphrase-dev\.csv \(the dev table of task 'paraphrase'\) has changed"):
         resume(run)
     assert list(contents(run)) == before
     (own / "paraphrase-dev.csv").write_bytes(table)

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from polytask.config import Recipe, TaskSettings, to_toml
 from polytask.data.rows import TaskRows
 from polytask.data.tokens import Tokenizer
 from polytask.encoder.base import Encoder
-from polytask.errors import RecipeError, RunFolderError, TableError
+from polytask.errors import RecipeError, RunFolderError
 from polytask.model import Model
 from polytask.runtime.device import DTYPES, pick_device, pick_precision, surroundings
 from polytask.runtime.files import write_text
@@ -31,7 +32,7 @@ from .encoders import check_encoder, find_tokenizer, new_encoder, rebuild_encode
 from .load import Loaded, load_recipe
 from .members import check_recipe, new_model, new_task
 from .stages import new_stage
-from .tables import Tables, all_texts, read_tables, task_rows
+from .tables import Tables, all_texts, check_unchanged, read_tables, task_rows
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,16 @@ def check(recipe: Recipe) -> None:
     check_recipe(recipe)
 
 
-def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left: RunFolder | None = None) -> Parts:
+def build(
+    loaded: Loaded,
+    told: Callable[[str], None] = lambda text: None,
+    left: RunFolder | None = None,
+    notes: Mapping[str, Any] = MappingProxyType({}),
+) -> Parts:
     """Turn a recipe into its parts: read tables, tokenise, load or draw the encoder, lay out the stages.
 
-    ``left`` is the run folder that a resumed run left: its tokenizer and encoder are taken, not the recipe's.
+    ``left`` is the run folder that a resumed run left: its tokenizer and encoder are taken, not the recipe's, and its
+    tables must be as it noted them.
     Raises RecipeError, TableError or CheckpointError with everything that is wrong with the kind it stumbled over.
     """
     check(loaded.recipe)
@@ -84,6 +91,7 @@ def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left:
     tables = read_tables(loaded.recipe, loaded.base, told)
     recipe = _resolved(loaded, tables, device)
     if left is not None:
+        check_unchanged(notes.get("fingerprints", {}), tables, left.path)
         tokenizer, encoder = open_tokenizer(left), open_encoder(left)
     else:
         tokenizer = find_tokenizer(recipe.encoder, loaded.base, lambda: all_texts(tables))
@@ -166,12 +174,7 @@ def rebuild(
             f"{path} was trained elsewhere ({'; '.join(changes)}), so the result would not be bit-identical. "
             "Go on all the same with --elsewhere."
         )
-    parts = build(loaded, told, folder)
-    for name, splits in parts.fingerprints.items():
-        for split, fingerprint in splits.items():
-            if notes.get("fingerprints", {}).get(name, {}).get(split) != fingerprint:
-                raise TableError(f"The {split} table of task '{name}' has changed since {path} was started.")
-    return folder, parts
+    return folder, build(loaded, told, folder, notes)
 
 
 def _resolved(loaded: Loaded, tables: Mapping[str, Tables], device: torch.device) -> Recipe:

@@ -50,7 +50,9 @@ def _find(source: str | Path) -> tuple[Path, bool]:
         return Path(str(files("polytask") / "recipes" / f"{source}.toml")), False
     if path.is_dir():
         inside = path / "recipe.toml"
-        raise RecipeError(f"{path} is a folder, not a recipe." + (f" Did you mean {inside}?" if inside.is_file() else ""))
+        raise RecipeError(
+            f"{path} is a folder, not a recipe." + (f" Did you mean {inside}?" if inside.is_file() else "")
+        )
     return path, True
 
 

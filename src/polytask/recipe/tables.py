@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from polytask.config import Recipe, TaskSettings
 from polytask.data.labelled import Labelled, dev_split, draw_rows, read_labelled
 from polytask.data.rows import Layout, TaskRows
 from polytask.data.sources import Source
 from polytask.data.tokens import Tokenizer, tokenize
-from polytask.errors import TableError
+from polytask.errors import TableError, listed, quoted
 from polytask.runtime.cache import cache_folder
-from polytask.tasks.kinds.base import Kind
+from polytask.tasks.kinds.base import Kind, canonical
 from polytask.tasks.task import Task
 
 from .members import given_labels, new_kind, text_columns
@@ -49,6 +50,19 @@ def read_tables(recipe: Recipe, base: Path, told: Callable[[str], None]) -> dict
     return found
 
 
+def check_unchanged(noted: Mapping[str, Any], tables: Mapping[str, Tables], run: Path) -> None:
+    """Raise TableError that names the tables which are not what they were when a run began, by their fingerprints."""
+    changed = [
+        f"{task.train.name if task.dev is None or split == 'train' else task.dev.name} (the {split} table of task "
+        f"'{name}') has changed since {run} was started."
+        for name, task in tables.items()
+        for split, fingerprint in task.fingerprints.items()
+        if noted.get(name, {}).get(split) != fingerprint
+    ]
+    if changed:
+        raise TableError("\n".join(dict.fromkeys(changed)))
+
+
 def all_texts(tables: Mapping[str, Tables]) -> Iterator[str]:
     """Yield every text of every task's training table."""
     for task in tables.values():
@@ -82,6 +96,7 @@ def _read_task(name: str, settings: TaskSettings, recipe: Recipe, base: Path) ->
     labels = given_labels(settings)
     if kind.has_labels and not labels:
         labels = {label: label for label in _infer(kind, train)}
+    _check_varied(train, labels)
     dev = None
     if isinstance(settings.dev, float):
         rows, held_out = dev_split(train, settings.dev, kind.has_labels, recipe.seed, name)
@@ -109,6 +124,16 @@ def _infer(kind: Kind, train: Labelled) -> list[str]:
         return kind.infer(train.labels)
     except ValueError as error:
         raise TableError(f"{train.name}: the label column {error}.") from error
+
+
+def _check_varied(train: Labelled, labels: Mapping[str, str]) -> None:
+    """Raise TableError when every row has the same label: there is nothing to learn, and no score means anything."""
+    first = canonical(train.labels[0])
+    if all(canonical(label) == first for label in train.labels):
+        others = f" (of {listed(labels)})" if labels else ""
+        raise TableError(
+            f"{train.name}: every label is {quoted(first)}{others}; at least two different ones are needed."
+        )
 
 
 def _some(data: Labelled, wanted: int | None, seed: int, name: str, split: str) -> Labelled:
