@@ -89,7 +89,9 @@ def test_a_new_folder_may_be_there_only_when_it_is_empty(tmp_path: Path) -> None
     files.new_folder(tmp_path / "deep" / "run")
     (tmp_path / "deep" / "run" / "x").write_text("")
     for taken in (tmp_path / "deep" / "run", tmp_path / "deep" / "run" / "x"):
-        with pytest.raises(RunFolderError, match="already exists, is not empty and no run folder: remove it or give"):
+        with pytest.raises(
+            RunFolderError, match="already exists, is not empty and is no run folder; give another --out"
+        ):
             files.new_folder(taken)
     (tmp_path / "deep" / "run" / "recipe.toml").write_text("")
     with pytest.raises(

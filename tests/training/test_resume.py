@@ -434,6 +434,6 @@ def test_what_fails_before_the_first_step_leaves_no_folder_behind(tiny: Tiny, tm
 def test_a_folder_that_holds_something_is_never_written_over(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("all my work")
-    with pytest.raises(RunFolderError, match="already exists and is not empty"):
+    with pytest.raises(RunFolderError, match="already exists, is not empty and is no run folder"):
         train(tiny(STAGE), tmp_path / "run")
     assert list(contents(tmp_path / "run")) == ["thesis.txt"]

@@ -96,10 +96,8 @@ def remove(path: Path) -> None:
 def new_folder(path: Path) -> None:
     """Make a folder that is not there yet, or is empty. Raises RunFolderError for one that holds something."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        if not (path / "recipe.toml").is_file():  # somebody's own, or left by a run that was killed as it began
-            raise RunFolderError(
-                f"{path} already exists, is not empty and no run folder: remove it or give another --out."
-            )
+        if not (path / "recipe.toml").is_file():
+            raise RunFolderError(f"{path} already exists, is not empty and is no run folder; give another --out.")
         raise RunFolderError(f"{path} already exists and is not empty; give another --out, or `polytask resume` it.")
     with told(path):
         path.mkdir(parents=True, exist_ok=True)
