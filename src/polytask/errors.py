@@ -67,18 +67,22 @@ class Interrupted(PolytaskError):
     exit_code = 130
 
 
+_LONGEST = 80
+"""Characters of a name or a cell that an error shows."""
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest of ``options``, or an empty string."""
-    close = difflib.get_close_matches(name, list(options), n=1, cutoff=0.6)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    close = difflib.get_close_matches(name[:_LONGEST], [option[:_LONGEST] for option in options], n=1, cutoff=0.6)
+    return f" Did you mean {quoted(close[0])}?" if close else ""
 
 
 def listed(names: Iterable[str]) -> str:
     """Return names as ``'a', 'b' and 'c'``, or ``none``."""
-    quoted = [f"'{name}'" for name in names]
-    if len(quoted) <= 1:
-        return quoted[0] if quoted else "none"
-    return ", ".join(quoted[:-1]) + " and " + quoted[-1]
+    shown = [quoted(name) for name in names]
+    if len(shown) <= 1:
+        return shown[0] if shown else "none"
+    return ", ".join(shown[:-1]) + " and " + shown[-1]
 
 
 def shown(value: object) -> str:
@@ -148,11 +152,19 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
-def first_ten(problems: Sequence[str]) -> str:
-    """Return the first ten problems, a line each, and how many there are in all."""
+def quoted(text: str) -> str:
+    """Return a text of somebody else's as ``'text'``: on one line, not too long, nothing that steers a terminal."""
+    cut = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    safe = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in cut)
+    return f"'{safe}'"
+
+
+def first_ten(problems: Sequence[str], count: int | None = None) -> str:
+    """Return the first ten of ``count`` problems (of all that are given), a line each, and how many more there are."""
+    count = len(problems) if count is None else count
     lines = [f"  {problem}" for problem in problems[:10]]
-    if len(problems) > 10:
-        lines.append(f"  … and {len(problems) - 10} more")
+    if count > 10:
+        lines.append(f"  … and {count - 10} more")
     return "\n".join(lines)
 
 

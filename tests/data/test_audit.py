@@ -61,3 +61,21 @@ def test_one_row_is_told_in_the_singular() -> None:
     audit = Audit("a.csv")
     audit.add(5, "text", "empty")
     assert audit.message().startswith("a.csv: 1 row is broken or has no usable value")
+
+
+def test_of_very_many_problems_the_first_of_the_table_are_shown() -> None:
+    audit = Audit("a.csv")
+    for place in range(5000, 0, -1):
+        audit.add(place, "text", "empty")
+    lines = audit.message().split("\n")
+    assert lines[0].startswith("a.csv: 5,000 rows")
+    assert lines[1:11] == [f"  line {n}, column 'text': empty" for n in range(1, 11)]
+    assert lines[11:] == ["  … and 4990 more"]
+
+
+def test_where_rows_cannot_be_left_out_nobody_is_told_to() -> None:
+    audit = Audit("a.csv")
+    audit.add(5, "text", "empty")
+    with pytest.raises(TableError) as caught:
+        audit.settle("refuse")
+    assert str(caught.value) == "a.csv: 1 row is broken or has no usable value:\n  line 5, column 'text': empty"

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polytask.data import textfiles
+from polytask.data import sources, textfiles
 from polytask.data.audit import Problem
 from polytask.data.sources import Table, header, read_table, rows_of
 from polytask.errors import TableError, Unavailable
@@ -44,6 +44,10 @@ def refused(source: Any, columns: list[str]) -> str:
     return str(caught.value)
 
 
+def held(table: Table) -> dict[str, list[str | None]]:
+    return {name: list(cells) for name, cells in table.columns.items()}
+
+
 def broken(table: Table) -> list[str]:
     return [str(problem) for problem in table.broken]
 
@@ -53,7 +57,7 @@ def broken(table: Table) -> list[str]:
 
 def test_only_the_columns_asked_for_are_kept_in_the_order_asked(put: Put) -> None:
     table = read_table(put("a,b,c\n1,2,3\n4,5,6\n"), ["c", "a"])
-    assert list(table.columns.items()) == [("c", ["3", "6"]), ("a", ["1", "4"])]
+    assert [(name, list(cells)) for name, cells in table.columns.items()] == [("c", ["3", "6"]), ("a", ["1", "4"])]
     assert (len(table), list(table.places), table.broken, table.unit) == (2, [2, 3], [], "line")
 
 
@@ -126,7 +130,7 @@ def test_a_stray_quote_inside_an_unquoted_text_is_text(put: Put) -> None:
 
 def test_blank_lines_are_passed_over_and_counted(put: Put) -> None:
     table = read_table(put("\n\na,b\n\n1,2\n\n3,4\n\n"), ["a"])
-    assert (table.columns, list(table.places)) == ({"a": ["1", "3"]}, [5, 7])
+    assert (held(table), list(table.places)) == ({"a": ["1", "3"]}, [5, 7])
 
 
 @pytest.mark.parametrize("text", ["x" * 200_000, "שלום עולם", "👩‍👩‍👧 🎉", "bell\x07 and\x1b[0m", "a\u2028b\x0bc\x85d"])
@@ -188,7 +192,7 @@ def test_a_ragged_row_over_several_lines_says_where_it_ends(put: Put) -> None:
 def test_an_unclosed_quote_names_its_line_and_costs_no_other_row(put: Put) -> None:
     table = read_table(put('a,b\n1,2\n3,"four\n5,6\n7,8\n'), ["a", "b"])
     assert broken(table) == ["line 3: the quote opened on line 3 never closes"]
-    assert (table.columns["b"], list(table.places)) == (["2", "6", "8"], [2, 4, 5])
+    assert (list(table.columns["b"]), list(table.places)) == (["2", "6", "8"], [2, 4, 5])
 
 
 def test_an_unclosed_quote_that_meets_the_next_one(put: Put) -> None:
@@ -230,7 +234,7 @@ def test_an_unclosed_quote_is_given_up_after_the_longest_text(put: Put, monkeypa
 def test_broken_json_lines(put: Put) -> None:
     lines = ['{"a": "x"}', '{"a": ', "[1]", '{"a": [1]}', r'{"a": "\ud800"}', "", "[" * 100_000, '{"a": 1}']
     table = read_table(put("\n".join(lines), "t.jsonl"), ["a"])
-    assert (table.columns, list(table.places)) == ({"a": ["x", "1"]}, [1, 8])
+    assert (held(table), list(table.places)) == ({"a": ["x", "1"]}, [1, 8])
     told = broken(table)
     assert told[:4] == [
         "line 2: not JSON: Expecting value at character 7",
@@ -462,6 +466,39 @@ def test_an_empty_file(put: Put, content: bytes) -> None:
     assert refused(lines, ["a"]) == f"{lines} is empty."
 
 
+def test_a_table_that_is_written_to_while_it_is_read(put: Put) -> None:
+    path = put("a,b\n" + "1,2\n" * 10)
+    rows = rows_of(path, ["a"])
+    next(rows)
+    with path.open("a") as file:
+        file.write("3,4\n")
+    with pytest.raises(TableError, match=r"table\.csv changed while it was read: start again when"):
+        list(rows)
+    assert len(list(rows_of(path, ["a"]))) == 11
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
+def test_a_table_that_is_replaced_between_its_header_and_its_rows(
+    put: Put, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if name == "t.parquet":
+        pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        path = put(b"", name)
+        parquet.write_table(pyarrow.table({"a": [1]}), path)
+    else:
+        path = put("a,b\n1,2\n" if name == "t.csv" else '{"a": 1}\n', name)
+    check = sources._check_columns
+
+    def replace(*arguments: Any) -> None:
+        check(*arguments)
+        content = path.read_bytes()
+        path.with_name("new").write_bytes(content)
+        path.with_name("new").replace(path)
+
+    monkeypatch.setattr(sources, "_check_columns", replace)
+    assert refused(path, ["a"]).startswith(f"{path} changed while it was read")
+
+
 def test_a_header_alone(put: Put) -> None:
     path = put("a,b\n")
     assert refused(path, ["a"]) == f"{path} has a header but no rows."
@@ -485,13 +522,14 @@ def test_two_columns_of_one_name(put: Put) -> None:
 
 def test_a_wrong_encoding_names_line_and_byte(put: Put) -> None:
     path = put("a,b\nx,1\ncafé,2\n".encode("latin-1"))
-    assert refused(path, ["a"]) == f"{path}: line 3, byte 4 is 0xE9, which is not UTF-8. Save the table as UTF-8."
+    why = "which is not UTF-8 (in Windows-1252 it would be 'é'). Save the table as UTF-8."
+    assert refused(path, ["a"]) == f"{path}: line 3, byte 4 is 0xE9, {why}"
 
 
 def test_utf16_is_recognised(put: Put) -> None:
     path = put("a,b\nx,1\n".encode("utf-16-le").join([b"\xff\xfe", b""]))
     assert refused(path, ["a"]) == (
-        f"{path}: line 1, byte 1 is 0xFF, which is not UTF-8. It looks like UTF-16. Save the table as UTF-8."
+        f"{path}: line 1, byte 1 is 0xFF, which is not UTF-8. It looks like UTF-16; save the table as UTF-8."
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -195,28 +197,62 @@ def test_other_texts_and_other_tokenizers_have_other_places_in_the_cache(tmp_pat
     for texts in (["ab", "c"], ["a", "bc"], ["ab c"], ["c", "ab"]):
         for tokenizer in TOKENIZERS.values():
             assert content(tokenize(texts, tokenizer, tmp_path)) == content(tokenize(texts, tokenizer))
-    assert len(list((tmp_path / "tokens").iterdir())) == 4 * 2 * 2
+    assert len(list((tmp_path / "tokens").iterdir())) == 4 * 2
 
 
-def test_what_a_crash_cut_off_is_not_used(
+@pytest.mark.parametrize("damage", ["cut", "longer", "empty", "a bit", "the bounds", "foreign", "the footer"])
+def test_what_was_cut_off_or_altered_is_written_anew(tmp_path: Path, tokenizer: Tokenizer, damage: str) -> None:
+    wanted = content(tokenize(TEXTS, tokenizer, tmp_path))
+    (kept,) = (tmp_path / "tokens").iterdir()
+    whole = kept.read_bytes()
+    flipped = {"a bit": 0, "the bounds": -60, "the footer": -10}
+    if damage in flipped:
+        altered = bytearray(whole)
+        altered[flipped[damage]] ^= 1
+        kept.write_bytes(altered)
+    else:
+        kept.write_bytes({"cut": whole[:-4], "longer": whole + b"\0", "empty": b"", "foreign": b"x" * 1000}[damage])
+    assert content(tokenize(TEXTS, tokenizer, tmp_path)) == wanted
+    assert [file.read_bytes() for file in (tmp_path / "tokens").iterdir()] == [whole]
+
+
+def test_a_failure_while_a_column_is_written_leaves_nothing(
     tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted, saved = content(tokenize(TEXTS, tokenizer)), []
-    save = np.save
+    def crash(self: Tokenizer, texts: list[str]) -> None:
+        raise KeyboardInterrupt
 
-    def crash(file: object, array: object, **options: object) -> None:
-        saved.append(1)
-        if len(saved) == 2:
-            raise KeyboardInterrupt
-        save(file, array, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(np, "save", crash)
+    monkeypatch.setattr(Tokenizer, "encode", crash)
     with pytest.raises(KeyboardInterrupt):
         tokenize(TEXTS, tokenizer, tmp_path)
     monkeypatch.undo()
-    (ids,) = (tmp_path / "tokens").iterdir()
-    ids.write_bytes(ids.read_bytes()[:-4])
-    assert content(tokenize(TEXTS, tokenizer, tmp_path)) == wanted
+    assert list((tmp_path / "tokens").iterdir()) == []
+    assert content(tokenize(TEXTS, tokenizer, tmp_path)) == content(tokenize(TEXTS, tokenizer))
+
+
+def test_what_a_killed_process_left_goes_once_it_is_old(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    (tmp_path / "tokens").mkdir()
+    old, young = (tmp_path / "tokens" / f".{name}.tokens.7-ab.part" for name in ("old", "young"))
+    for leftover in (old, young):
+        leftover.write_bytes(b"half")
+    os.utime(old, (time.time() - 2 * 24 * 3600,) * 2)
+    tokenize(TEXTS, tokenizer, tmp_path)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_long_texts_make_small_chunks(monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer) -> None:
+    wanted = content(tokenize(TEXTS * 5, tokenizer))
+    asked: list[int] = []
+    encode = Tokenizer.encode
+
+    def noted(self: Tokenizer, texts: list[str]) -> object:
+        asked.append(len(texts))
+        return encode(self, texts)
+
+    monkeypatch.setattr(tokens, "_CHUNK_CHARACTERS", 20)
+    monkeypatch.setattr(Tokenizer, "encode", noted)
+    assert content(tokenize(TEXTS * 5, tokenizer)) == wanted
+    assert 1 < max(asked) < 5
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["", " ", "\t"]])

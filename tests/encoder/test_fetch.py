@@ -147,7 +147,7 @@ def test_leftovers_of_a_killed_download_go_once_they_are_old(cache: Path, monkey
     old, young = (cache / "weights" / f".minilm-1.0-{name}.part" for name in ("old", "young"))
     for leftover in (old, young):
         (leftover / "data").mkdir(parents=True)
-    os.utime(old, (time.time() - 2 * fetch.STALE_SECONDS,) * 2)
+    os.utime(old, (time.time() - 2 * 24 * 3600,) * 2)
     locate("minilm")
     assert not old.exists()
     assert young.exists()

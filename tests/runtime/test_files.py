@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,8 @@ def test_the_bytes_are_synced_before_the_file_takes_its_place(tmp_path: Path, mo
     monkeypatch.setattr(os, "fsync", lambda number: events.append(Path(os.readlink(f"/proc/self/fd/{number}")).name))
     monkeypatch.setattr(Path, "replace", renamed)
     files.write_text(tmp_path / "a.txt", "new")
-    assert events == [f".a.txt.{os.getpid()}.part", "rename", tmp_path.name]
+    assert re.fullmatch(rf"\.a\.txt\.{os.getpid()}-[0-9a-f]+\.part", events[0])
+    assert events[1:] == ["rename", tmp_path.name]
 
 
 def test_text_is_written_as_utf8(tmp_path: Path) -> None:
@@ -87,8 +89,15 @@ def test_a_new_folder_may_be_there_only_when_it_is_empty(tmp_path: Path) -> None
     files.new_folder(tmp_path / "deep" / "run")
     (tmp_path / "deep" / "run" / "x").write_text("")
     for taken in (tmp_path / "deep" / "run", tmp_path / "deep" / "run" / "x"):
-        with pytest.raises(RunFolderError, match="already exists and is not empty"):
+        with pytest.raises(
+            RunFolderError, match="already exists, is not empty and is no run folder; give another --out"
+        ):
             files.new_folder(taken)
+    (tmp_path / "deep" / "run" / "recipe.toml").write_text("")
+    with pytest.raises(
+        RunFolderError, match="already exists and is not empty; give another --out, or `polytask resume`"
+    ):
+        files.new_folder(tmp_path / "deep" / "run")
 
 
 def test_removing_what_is_not_there_is_no_error(tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def parts_texts(recipe: dict[str, Any]) -> list[list[str]]:
     loaded = load_recipe(recipe)
     dev = read_tables(loaded.recipe, loaded.base, lambda text: None)["pairs"].dev
     assert dev is not None
-    return dev.texts
+    return [list(column) for column in dev.texts]
 
 
 @pytest.mark.parametrize("task", ["pairs", "words"])

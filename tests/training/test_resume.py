@@ -356,7 +356,7 @@ def test_a_changed_table_is_refused(tiny: Tiny, tables: Path, tmp_path: Path) ->
     before = list(contents(run))
     table = (own / "paraphrase-dev.csv").read_bytes()
     (own / "paraphrase-dev.csv").write_bytes(table.replace(b"The ", b"A ", 1))
-    with pytest.raises(TableError, match="dev table of task 'paraphrase' has changed"):
+    with pytest.raises(TableError, match=r"paraphrase-dev\.csv \(the dev table of task 'paraphrase'\) has changed"):
         resume(run)
     assert list(contents(run)) == before
     (own / "paraphrase-dev.csv").write_bytes(table)
@@ -492,6 +492,6 @@ def test_what_fails_before_the_first_step_leaves_no_folder_behind(tiny: Tiny, tm
 def test_a_folder_that_holds_something_is_never_written_over(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("all my work")
-    with pytest.raises(RunFolderError, match="already exists and is not empty"):
+    with pytest.raises(RunFolderError, match="already exists, is not empty and is no run folder"):
         train(tiny(STAGE), tmp_path / "run")
     assert list(contents(tmp_path / "run")) == ["thesis.txt"]

@@ -12,8 +12,8 @@ from rich.table import Table
 from polytask.training.step import StepResult
 from polytask.training.watch import Watcher
 
-console = Console()
-errors = Console(stderr=True, highlight=False)
+console = Console(emoji=False)
+errors = Console(stderr=True, highlight=False, emoji=False)
 
 _SECONDS_BETWEEN_LINES = 20.0
 

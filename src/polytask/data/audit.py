@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
-from polytask.errors import TableError, first_ten
+from polytask.errors import TableError, first_ten, quoted
+
+Policy: TypeAlias = Literal["stop", "skip", "refuse"]
+"""What becomes of a table with bad rows: "refuse" stops as "stop" does, where leaving rows out is not on offer."""
+
+_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,41 +25,52 @@ class Problem:
     unit: str = "line"
 
     def __str__(self) -> str:
-        column = "" if self.column is None else f", column '{self.column}'"
+        column = "" if self.column is None else f", column {quoted(self.column)}"
         return f"{self.unit} {self.place}{column}: {self.message}"
 
 
 class Audit:
-    """The problems of one table, called ``table`` in the error; a place counts ``unit``, "line" or "row"."""
+    """The problems of one table, called ``table`` in the error; a place counts ``unit``, "line" or "row".
+
+    However many there are, only the first ones of the table are kept word by word.
+    """
 
     def __init__(self, table: str, unit: str = "line") -> None:
         self.table = table
         self.unit = unit
-        self.problems: list[Problem] = []
+        self._places = array("q")
+        self._first: list[Problem] = []
 
     def add(self, place: int, column: str | None, message: str) -> None:
         """Note one problem."""
-        self.problems.append(Problem(place, column, message, self.unit))
+        self.add_all([Problem(place, column, message, self.unit)])
 
     def add_all(self, problems: Iterable[Problem]) -> None:
         """Note problems that were found elsewhere, such as ``Table.broken``."""
-        self.problems.extend(problems)
+        for problem in problems:
+            self._places.append(problem.place)
+            self._first.append(problem)
+            if len(self._first) >= 100 * _SHOWN:
+                self._first = self._in_order()[:_SHOWN]
 
     @property
     def places(self) -> set[int]:
         """Where the rows with at least one problem are."""
-        return {problem.place for problem in self.problems}
+        return set(self._places)
 
-    def settle(self, policy: Literal["stop", "skip"]) -> int:
-        """Return the number of distinct rows with problems; "stop" raises TableError when there are any."""
-        if self.problems and policy == "stop":
-            raise TableError(self.message())
+    def settle(self, policy: Policy) -> int:
+        """Return the number of distinct rows with problems; raises TableError when there are any, but for "skip"."""
+        if self._places and policy != "skip":
+            raise TableError(self.message(policy))
         return len(self.places)
 
-    def message(self) -> str:
+    def message(self, policy: Policy = "stop") -> str:
         """Return the count of bad rows and the first ten problems, in the order of the table."""
         rows = len(self.places)
         bad = "1 row is broken or has" if rows == 1 else f"{rows:,} rows are broken or have"
-        ordered = sorted(self.problems, key=lambda problem: problem.place)
-        problems = first_ten([str(problem) for problem in ordered])
-        return f'{self.table}: {bad} no usable value (bad_rows = "skip" leaves them out):\n{problems}'
+        skip = f' (bad_rows = "skip" leaves {"it" if rows == 1 else "them"} out)' if policy == "stop" else ""
+        problems = [str(problem) for problem in self._in_order()]
+        return f"{self.table}: {bad} no usable value{skip}:\n{first_ten(problems, len(self._places))}"
+
+    def _in_order(self) -> list[Problem]:
+        return sorted(self._first, key=lambda problem: problem.place)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -79,7 +80,24 @@ def _as_text(value: Any) -> str | None:
         raise TypeError(f"holds a {type(value).__name__}, where text or a number is wanted")
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError("holds half of a surrogate pair, which no UTF-8 text can hold")
+    if "\0" in value:
+        raise ValueError("holds a NUL character, which no text file can hold")
     return value or None
+
+
+State: TypeAlias = tuple[int, int, int, int]
+
+
+def file_state(file: str | int) -> State:
+    """Return what changes when a file, or what an open one stands for, is replaced or written to."""
+    found = os.stat(file)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def unchanged(name: str, before: State, file: int | None = None) -> None:
+    """Raise TableError when a file is no longer as it was; ``file`` is its descriptor where it is open."""
+    if file_state(name if file is None else file) != before:
+        raise TableError(f"{name} changed while it was read: start again when nothing writes to it any more.")
 
 
 class Values(Format):
@@ -131,6 +149,10 @@ class Frame(Values):
 
 
 class Parquet(Values):
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._state = file_state(name)
+
     def header(self, wanted: Sequence[str] | None = None) -> list[str]:
         with self._parquet() as file:
             return list(file.schema_arrow.names)
@@ -142,7 +164,9 @@ class Parquet(Values):
 
     def fingerprint(self) -> str:
         with open(self.name, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        unchanged(self.name, self._state)
+        return digest
 
     @contextmanager
     def _parquet(self) -> Iterator[Any]:
@@ -154,7 +178,8 @@ class Parquet(Values):
             with parquet.ParquetFile(self.name) as file:
                 yield file
         except (ArrowException, OSError) as error:
-            raise TableError(f"{self.name} cannot be read as Parquet: {error}") from error
+            why = " ".join(str(error).split()).rstrip(".")
+            raise TableError(f"{self.name} cannot be read as Parquet: {why}.") from error
 
 
 class Hub(Values):

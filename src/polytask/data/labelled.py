@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from hashlib import blake2b
+from typing import Any
 
-from polytask.errors import TableError
+import numpy as np
+from numpy.typing import NDArray
+
+from polytask.errors import TableError, quoted
 from polytask.runtime.keys import numpy_generator
 
-from .audit import Audit
+from .audit import Audit, Policy
+from .cells import Cells, Texts, repeats
 from .sources import Source, Table, read_table
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """The usable rows of a table: one list of texts for each text column, labels as the table spells them."""
+    """The usable rows of a table: a sequence of texts for each text column, labels as the table spells them."""
 
     name: str
-    texts: list[list[str]]
-    labels: list[str]
-    ids: list[str]
-    places: list[int]
+    texts: Sequence[Sequence[str]]
+    labels: Sequence[str]
+    ids: Sequence[str]
+    places: Sequence[int]
     unit: str
     skipped: int
     fingerprint: str
@@ -29,14 +35,14 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def take(self, rows: Sequence[int]) -> Labelled:
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Labelled:
         """Return some of the rows, in the given order."""
         return Labelled(
             self.name,
-            [[column[row] for row in rows] for column in self.texts],
-            [self.labels[row] for row in rows] if self.labels else [],
-            [self.ids[row] for row in rows],
-            [self.places[row] for row in rows],
+            [_take(column, rows) for column in self.texts],
+            _take(self.labels, rows) if self.labels else [],
+            _take(self.ids, rows),
+            array("q", [self.places[row] for row in rows]),
             self.unit,
             self.skipped,
             self.fingerprint,
@@ -48,7 +54,7 @@ def read_labelled(
     text: Sequence[str],
     label: str | None,
     id: str | None,
-    bad_rows: Literal["stop", "skip"],
+    bad_rows: Policy,
     check: Callable[[str], Any] = lambda label: None,
 ) -> Labelled:
     """Read a table of a task; without ``label``, only its texts.
@@ -66,8 +72,11 @@ def read_labelled(
     if id_column:
         _audit_ids(table, audit, id_column)
     skipped = audit.settle(bad_rows)
-    rows = [row for row, place in enumerate(table.places) if place not in audit.places]
-    return _labelled(table, text, label, id_column, skipped).take(rows)
+    data = _labelled(table, text, label, id_column, skipped)
+    if not skipped:
+        return data
+    bad = audit.places
+    return data.take(array("q", (row for row, place in enumerate(table.places) if place not in bad)))
 
 
 def dev_split(data: Labelled, share: float, stratified: bool, *key: int | str) -> tuple[list[int], list[int]]:
@@ -76,23 +85,36 @@ def dev_split(data: Labelled, share: float, stratified: bool, *key: int | str) -
     Raises TableError when one of them would be empty.
     """
     generator = numpy_generator(*key, "dev split")
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for row in range(len(data)):
-        groups.setdefault(tuple(column[row].strip().lower() for column in data.texts), []).append(row)
-    strata: dict[str, list[list[int]]] = {}
-    for rows in groups.values():
-        strata.setdefault(data.labels[rows[0]] if stratified else "", []).append(rows)
-    dev: list[int] = []
+    group_N, first_G = _groups(data)
+    strata: dict[str, array[int]] = {}
+    for group, row in enumerate(first_G):
+        strata.setdefault(data.labels[row] if stratified else "", array("q")).append(group)
+    chosen_G = np.zeros(len(first_G), dtype=bool)
     for label in sorted(strata):
-        members = strata[label]
-        shuffled = [members[place] for place in generator.permutation(len(members))]
-        dev += [row for rows in shuffled[: round(share * len(members))] for row in rows]
-    chosen = set(dev)
-    train = [row for row in range(len(data)) if row not in chosen]
+        members = np.asarray(strata[label])
+        chosen_G[members[generator.permutation(len(members))[: round(share * len(members))]]] = True
+    dev: list[int] = np.flatnonzero(chosen_G[group_N]).tolist()
+    train: list[int] = np.flatnonzero(~chosen_G[group_N]).tolist()
     if not train or not dev:
         side = "train" if dev else "dev"
         raise TableError(f"{data.name} has {len(data)} rows: a dev share of {share:g} leaves none for {side}.")
-    return train, sorted(dev)
+    return train, dev
+
+
+def _groups(data: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return for each row the number of its group, rows with equal texts, and for each group its first row.
+
+    Groups are numbered in the order in which they appear.
+    """
+    hashes = array("Q")
+    for texts in zip(*data.texts, strict=True):
+        key = "\0".join(text.strip().lower() for text in texts)
+        hashes.append(int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "little"))
+    _, first, group_N = np.unique(np.asarray(hashes), return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return rank[group_N], first[order]
 
 
 def draw_rows(total: int, wanted: int | None, *key: int | str) -> list[int]:
@@ -122,22 +144,27 @@ def _audit_cells(
 
 
 def _audit_ids(table: Table, audit: Audit, column: str) -> None:
-    first: dict[str, int] = {}
-    for place, cell in zip(table.places, table.columns[column], strict=True):
+    cells = table.columns[column]
+    for place, cell in zip(table.places, cells, strict=True):
         if cell is None:
             audit.add(place, column, "there is no id")
-        elif first.setdefault(cell, place) != place:
-            audit.add(place, column, f"the id '{cell[:80]}' was already used in {table.unit} {first[cell]}")
+    for row, first in repeats(cells).items():
+        before = f"{table.unit} {table.places[first]}"
+        audit.add(table.places[row], column, f"the id {quoted(cells[row] or '')} was already used in {before}")
 
 
 def _labelled(table: Table, text: Sequence[str], label: str | None, id_column: str | None, skipped: int) -> Labelled:
     return Labelled(
         table.name,
-        [[cell or "" for cell in table.columns[column]] for column in text],
-        [cell or "" for cell in table.columns[label]] if label else [],
-        [cell or "" for cell in table.columns[id_column]] if id_column else [str(n + 1) for n in range(len(table))],
-        list(table.places),
+        [Texts(table.columns[column]) for column in text],
+        Texts(table.columns[label]) if label else [],
+        Texts(table.columns[id_column] if id_column else Cells(str(n + 1) for n in range(len(table)))),
+        table.places,
         table.unit,
         skipped,
         table.fingerprint,
     )
+
+
+def _take(column: Sequence[str], rows: Sequence[int] | NDArray[np.int64]) -> Sequence[str]:
+    return column.take(rows) if isinstance(column, Texts) else [column[row] for row in rows]

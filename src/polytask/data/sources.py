@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from polytask.errors import TableError, listed, nearest
+from polytask.errors import TableError, listed, nearest, quoted
 
 from .audit import Problem
+from .cells import Cells
 from .formats import DataFrame, Dicts, Format, Frame, Hub, Parquet, Row
 from .running import RunningText
 from .textfiles import Delimited, JsonLines, TabSeparated
@@ -27,6 +28,10 @@ _SUFFIXES: dict[str, type[Delimited | JsonLines | Parquet | RunningText]] = {
 }
 
 
+MOST_BROKEN = 1_000_000
+"""A table with more broken rows than this is refused without reading on."""
+
+
 @dataclass(frozen=True)
 class Table:
     """The columns asked for of one table.
@@ -37,7 +42,7 @@ class Table:
     """
 
     name: str
-    columns: dict[str, list[str | None]]
+    columns: dict[str, Cells]
     places: Sequence[int]
     broken: list[Problem]
     fingerprint: str
@@ -64,12 +69,14 @@ def read_table(source: Source, columns: Sequence[str], *, optional: Sequence[str
     names = table.header([*columns, *optional])
     _check_columns(table.name, names, columns)
     wanted = list(dict.fromkeys([*columns, *(column for column in optional if column in names)]))
-    cells: dict[str, list[str | None]] = {column: [] for column in wanted}
+    cells = {column: Cells() for column in wanted}
     places = array("q")
     broken: list[Problem] = []
     for row in table.rows(wanted):
         if isinstance(row, Problem):
             broken.append(row)
+            if len(broken) > MOST_BROKEN:
+                raise TableError(f"{table.name}: more than {MOST_BROKEN:,} rows are broken; the first: {broken[0]}.")
             continue
         places.append(row[0])
         for column, cell in zip(cells.values(), row[1], strict=True):
@@ -99,9 +106,20 @@ def _check_columns(table: str, names: list[str], wanted: Sequence[str]) -> None:
     for column in wanted:
         if column not in names:
             shown = listed(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-            raise TableError(f"{table} has no column '{column}'.{nearest(column, names)} It has {shown}.")
+            uncut = _uncut(table, names)
+            raise TableError(f"{table} has no column {quoted(column)}.{nearest(column, names)} It has {shown}.{uncut}")
         if names.count(column) > 1:
-            raise TableError(f"{table} has {names.count(column)} columns called '{column}': give them different names.")
+            count = names.count(column)
+            raise TableError(f"{table} has {count} columns called {quoted(column)}: give them different names.")
+
+
+def _uncut(table: str, names: list[str]) -> str:
+    """Return what a person should know of a header that a wrong delimiter left in one piece."""
+    mark = max(",;\t|", key=names[0].count) if len(names) == 1 else ""
+    if not mark or mark not in names[0]:
+        return ""
+    cut = "tabs" if Path(table).suffix.lower() == ".tsv" else "commas, semicolons or tabs"
+    return f" Its columns seem to be separated by {quoted(mark)}; a {Path(table).suffix} has {cut}."
 
 
 def _open(source: Source) -> Format:
@@ -118,13 +136,23 @@ def _open(source: Source) -> Format:
 
 def _open_file(source: str | Path) -> Format:
     path = Path(source)
-    if not path.exists():
-        raise TableError(f"{source} does not exist.{_neighbours(path)}")
+    try:
+        found = path.exists()
+    except OSError as error:
+        raise TableError(f"{quoted(str(source))} cannot be the name of a file: {error.strerror or error}.") from error
+    if not found:
+        gone = f" It is a link to {path.readlink()}, which is not there." if path.is_symlink() else _neighbours(path)
+        raise TableError(f"{source} does not exist.{gone}")
     if path.is_dir():
         raise TableError(f"{source} is a folder, not a table.{_neighbours(path / '?')}")
+    if not path.is_file():
+        raise TableError(f"{source} is not a regular file: a table is read more than once, so a pipe cannot hold it.")
     if path.suffix.lower() not in _SUFFIXES:
         raise TableError(f"{source} is not a kind of table that polytask reads: it reads {listed(_SUFFIXES)}.")
-    return _SUFFIXES[path.suffix.lower()](str(source))
+    try:
+        return _SUFFIXES[path.suffix.lower()](str(source))
+    except OSError as error:
+        raise TableError(f"{source} cannot be read: {error.strerror or error}.") from error
 
 
 def _neighbours(path: Path) -> str:

@@ -6,7 +6,8 @@ import csv
 import hashlib
 import json
 import re
-from collections import deque
+import sys
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -14,7 +15,8 @@ from typing import Any, BinaryIO
 from polytask.errors import TableError
 
 from .audit import Problem
-from .formats import Format, Row
+from .encodings import not_utf8, nul
+from .formats import Format, Row, file_state, unchanged
 
 LONGEST_TEXT = 2**24
 """Characters of the longest cell. An unclosed quote is given up after as many, so it cannot swallow a whole file."""
@@ -31,6 +33,7 @@ class _Lines(Iterator[str]):
         self.record: list[str] = []
         self._name, self._file, self._digest = name, file, digest
         self._again: deque[str] = deque()
+        self._start = b""
 
     def __next__(self) -> str:
         line = self._again.popleft() if self._again else self._read()
@@ -52,33 +55,36 @@ class _Lines(Iterator[str]):
         if len(raw) == LONGEST_LINE:
             raise TableError(f"{self._name}: line {self.number + 1} is longer than {LONGEST_LINE:,} bytes.")
         if self.number == 0:
+            self._start = raw[:64]
             raw = raw.removeprefix(b"\xef\xbb\xbf")
+        where = f"{self._name}: line {self.number + 1}, byte"
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
-            raise TableError(self._not_utf8(raw, error.start)) from error
+            why = not_utf8(self._start, raw, error.start)
+            raise TableError(f"{where} {error.start + 1} is {why}") from error
         if "\0" in text:
-            raise TableError(f"{self._name}: line {self.number + 1}, byte {raw.index(0) + 1} is NUL: not a text file.")
+            raise TableError(f"{where} {raw.index(0) + 1} is {nul(self._start)}")
         return text
-
-    def _not_utf8(self, raw: bytes, at: int) -> str:
-        wide = self.number == 0 and raw[:2] in {b"\xff\xfe", b"\xfe\xff"}
-        guess = " It looks like UTF-16." if wide else ""
-        where = f"line {self.number + 1}, byte {at + 1}"
-        return f"{self._name}: {where} is 0x{raw[at]:02X}, which is not UTF-8.{guess} Save the table as UTF-8."
 
 
 class TextFile(Format):
     """A format that is read line by line."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._state = file_state(name)
 
     @contextmanager
     def _lines(self) -> Iterator[_Lines]:
         self._digest = hashlib.sha256()
         try:
             with open(self.name, "rb") as file:
+                unchanged(self.name, self._state, file.fileno())
                 yield _Lines(self.name, file, self._digest)
+                unchanged(self.name, self._state, file.fileno())
         except OSError as error:
-            raise TableError(f"{self.name} cannot be read: {error.strerror}.") from error
+            raise TableError(f"{self.name} cannot be read: {error.strerror or error}.") from error
 
 
 class Delimited(TextFile):
@@ -102,13 +108,15 @@ class Delimited(TextFile):
 
     def _begin(self, lines: _Lines) -> tuple[str, list[str]]:
         """Return the delimiter and the names, and leave ``lines`` at the first row."""
-        line = next((line for line in lines if line.strip("\r\n")), "")
+        line = next((line for line in lines if line.strip()), "")
+        if not line:
+            raise TableError(f"{self.name} is empty: a table is a header line and rows.")
         lines.put_back(-1)
         delimiter = max(self.delimiters, key=re.sub('"[^"]*"?', "", line).count)
-        record = next(_records(lines, delimiter), None)
-        if record is None:
-            raise TableError(f"{self.name} is empty: a table is a header line and rows.")
+        record = next(_records(lines, delimiter))
         if isinstance(record, Problem):
+            if "\r" in line.rstrip("\r\n"):
+                raise TableError(f"{self.name}: line 1 ends in a carriage return alone; save it with line feeds.")
             raise TableError(f"{self.name}: the header cannot be read: {record}.")
         return delimiter, [name or f"column {number}" for number, name in enumerate(record[1], 1)]
 
@@ -177,7 +185,7 @@ class JsonLines(TextFile):
             if wanted is not None and all(column in names for column in wanted):
                 return list(names)
         if not names:
-            raise TableError(f"{self.name} is empty." if trouble is None else f"{self.name} has no row: {trouble}.")
+            raise TableError(f"{self.name} {'is empty' if trouble is None else f'has no row: {trouble}'}.")
         return list(names)
 
     def rows(self, columns: Sequence[str]) -> Iterator[Row | Problem]:
@@ -195,13 +203,29 @@ class JsonLines(TextFile):
                     yield _json_object(lines.number, line)
 
 
+class _Twice(ValueError):
+    """A key that stands twice in one object: which of its values is meant, nobody can tell."""
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise _Twice(next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1))
+    return value
+
+
 def _json_object(place: int, line: str) -> tuple[int, dict[str, object]] | Problem:
     try:
-        value = json.loads(line.rstrip("\r\n"))
+        value = json.loads(line.rstrip("\r\n"), object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         return Problem(place, None, f"not JSON: {error.msg} at character {error.pos + 1}")
-    except (ValueError, RecursionError) as error:
-        return Problem(place, None, f"not JSON that can be read: {error}")
+    except _Twice as error:
+        return Problem(place, str(error), "the key stands twice in this object")
+    except ValueError:
+        most = sys.get_int_max_str_digits()
+        return Problem(place, None, f"not JSON that can be read: a number in it has more than {most:,} digits")
+    except RecursionError:
+        return Problem(place, None, "not JSON that can be read: it is nested too deeply")
     if not isinstance(value, dict):
         return Problem(place, None, f"a JSON {type(value).__name__}, where an object is wanted")
     return place, value

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +24,19 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import WordLevelTrainer
 
-from polytask.errors import CheckpointError
-from polytask.runtime.files import told, written_aside
+from polytask.errors import CheckpointError, RunFolderError
+from polytask.runtime.files import sweep, told, written_aside
 
 Ids = NDArray[np.int32]
 
 _CHUNK = 20_000
 _MOST_WORDS = 100_000_000
+_CHUNK_CHARACTERS = 2**22
+"""Rows and characters that are tokenised at a time: the library takes some hundred bytes for a token while it does."""
+
+_FOOTER = struct.Struct("<16sQQL")
+_MAGIC = b"polytask tokens1"
+_BLOCK = 2**20
 
 
 class Tokenizer:
@@ -173,31 +181,87 @@ class TokenColumn:
 
 
 def tokenize(texts: Sequence[str], tokenizer: Tokenizer, cache: Path | None = None) -> TokenColumn:
-    """Return the token ids of a column. With ``cache``, they are looked up there by content first, and kept there."""
+    """Return the token ids of a column. With ``cache``, they are looked up there by content first, and kept there.
+
+    What lies there is checked; what is cut off or altered is written anew. Any number of processes may do so at once.
+    """
     if cache is None:
-        return _column(tokenizer, texts)
-    place = cache / "tokens" / _content_key(texts, tokenizer)
-    if not place.with_suffix(".bounds.npy").exists():
-        _keep(_column(tokenizer, texts), place)
-    ids = np.load(place.with_suffix(".ids.npy"), mmap_mode="r" if any(texts) else None, allow_pickle=False)
-    return TokenColumn(ids, np.load(place.with_suffix(".bounds.npy"), allow_pickle=False))
+        chunks = [np.zeros(0, np.int32)]
+        bounds = _bounds(_put(chunks, ids) for ids in _encoded(tokenizer, texts))
+        return TokenColumn(np.concatenate(chunks), bounds)
+    place = cache / "tokens" / f"{_content_key(texts, tokenizer)}.tokens"
+    column = _kept(place)
+    if column is None:
+        _keep(_encoded(tokenizer, texts), place)
+        column = _kept(place)
+    if column is None:
+        raise RunFolderError(f"{place} is not what was written there a moment ago: is its disk in order?")
+    return column
 
 
-def _column(tokenizer: Tokenizer, texts: Sequence[str]) -> TokenColumn:
-    chunks, lengths = [np.zeros(0, np.int32)], []
-    for start in range(0, len(texts), _CHUNK):
-        encoded = tokenizer.encode(texts[start : start + _CHUNK])
-        lengths += [len(ids) for ids in encoded]
-        chunks += encoded
-    return TokenColumn(np.concatenate(chunks), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+def _encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Ids]:
+    """Yield each text's token ids, a chunk of texts being tokenised in parallel."""
+    chunk: list[str] = []
+    size = 0
+    for text in texts:
+        chunk.append(text)
+        size += len(text)
+        if len(chunk) >= _CHUNK or size >= _CHUNK_CHARACTERS:
+            yield from tokenizer.encode(chunk)
+            chunk, size = [], 0
+    yield from tokenizer.encode(chunk)
 
 
-def _keep(column: TokenColumn, place: Path) -> None:
+def _put(chunks: list[Ids], ids: Ids) -> int:
+    chunks.append(ids)
+    return len(ids)
+
+
+def _bounds(lengths: Iterable[int]) -> NDArray[np.int64]:
+    counts = np.fromiter(lengths, dtype=np.int64)
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+
+def _keep(encoded: Iterable[Ids], place: Path) -> None:
+    """Write a column as it comes: the ids of all rows, the bounds between them, counts and checksum at the end."""
     with told(place.parent):
         place.parent.mkdir(parents=True, exist_ok=True)
-    for suffix, array in ((".ids.npy", column._ids), (".bounds.npy", column._bounds)):
-        with written_aside(place.with_suffix(suffix)) as aside, aside.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
+    sweep(place.parent)
+    with written_aside(place) as aside, aside.open("wb", buffering=_BLOCK) as file:
+        bounds = _bounds(file.write(ids.tobytes()) // ids.itemsize for ids in encoded)
+        file.write(bounds.tobytes())
+        file.flush()
+        with aside.open("rb") as written:
+            footer = _FOOTER.pack(_MAGIC, len(bounds) - 1, int(bounds[-1]), _checksum(written, file.tell()))
+        file.write(footer)
+
+
+def _kept(place: Path) -> TokenColumn | None:
+    """Return the column that lies at a place, memory-mapped; None when there is none, or it is not as it was written."""
+    try:
+        with place.open("rb") as file:
+            size = file.seek(0, 2) - _FOOTER.size
+            file.seek(max(size, 0))
+            magic, rows, tokens, checksum = _FOOTER.unpack(file.read())
+            file.seek(0)
+            if magic != _MAGIC or size != 4 * tokens + 8 * (rows + 1) or checksum != _checksum(file, size):
+                return None
+            file.seek(4 * tokens)
+            bounds = np.fromfile(file, dtype=np.int64, count=rows + 1)
+            ids = np.memmap(file, dtype=np.int32, mode="r", shape=(tokens,)) if tokens else np.zeros(0, np.int32)
+            return TokenColumn(ids, bounds)
+    except (FileNotFoundError, NotADirectoryError, struct.error):
+        return None
+    except OSError as error:
+        raise RunFolderError(f"{place} cannot be read: {error.strerror or error}.") from error
+
+
+def _checksum(file: IO[bytes], size: int) -> int:
+    value = 0
+    while size > 0 and (block := file.read(min(_BLOCK, size))):
+        value = zlib.crc32(block, value)
+        size -= len(block)
+    return value
 
 
 def _content_key(texts: Sequence[str], tokenizer: Tokenizer) -> str:

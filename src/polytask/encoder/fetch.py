@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from polytask.errors import CheckpointError, Unavailable, listed, nearest
 from polytask.runtime.cache import VARIABLE, cache_folder
+from polytask.runtime.files import sweep
 
 from .blobs import check_blobs
 
@@ -60,7 +60,6 @@ NAMED = {
     )
 }
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
-STALE_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,7 @@ def _room_aside(folder: Path) -> Iterator[Path]:
     """Give an empty folder of our own beside ``folder``, on the same disk, and take it away afterwards."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(folder.parent)
+        sweep(folder.parent)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".part", dir=folder.parent))
     except OSError as error:
         raise Unavailable(
@@ -192,14 +191,6 @@ def _room_aside(folder: Path) -> Iterator[Path]:
         yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _sweep(parent: Path) -> None:
-    """Remove what downloads that were killed left; younger leftovers may belong to one that still runs."""
-    for leftover in parent.glob(".*.part"):
-        with suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _move(source: Path, folder: Path) -> None:

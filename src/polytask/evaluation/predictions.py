@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, TypeAlias
 
+from polytask.errors import UserError, quoted
 from polytask.runtime.files import written_aside
 from polytask.tasks.kinds.base import Decoded
 from polytask.tasks.task import Task
@@ -19,9 +22,30 @@ def write_predictions(path: Path, task: Task, ids: Sequence[str], decoded: Decod
     """Write predictions as ``csv`` (id, prediction, a column for each probability), ``jsonl``, or ``cs224n``.
 
     ``cs224n`` is the course leaderboard's format: a header, then lines ``id , value``, the value as tables spell it.
+    Raises UserError for an id that this format cannot hold.
     """
+    with predictions_file(path, task, format) as write:
+        write(ids, decoded)
+
+
+Write: TypeAlias = Callable[[Sequence[str], Decoded], None]
+
+
+@contextmanager
+def predictions_file(path: Path, task: Task, format: Format) -> Iterator[Write]:
+    """Give a function that adds predictions to a file; when the block fails, there is no file, or the one before."""
     with written_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
-        _WRITERS[format](file, task, ids, decoded)
+        writer = _WRITERS[format](file, task)
+        started = False
+
+        def write(ids: Sequence[str], decoded: Decoded) -> None:
+            nonlocal started
+            if not started:
+                writer.begin(decoded)
+                started = True
+            writer.add(ids, decoded)
+
+        yield write
 
 
 def prediction_records(task: Task, ids: Sequence[str], decoded: Decoded) -> list[dict[str, Any]]:
@@ -36,30 +60,51 @@ def prediction_records(task: Task, ids: Sequence[str], decoded: Decoded) -> list
     return records
 
 
-def _csv(file: IO[str], task: Task, ids: Sequence[str], decoded: Decoded) -> None:
-    writer = csv.writer(file)
-    names = task.kind.names if decoded.probabilities_NC is not None else []
-    writer.writerow(["id", "prediction", *(f"p({name})" for name in names)])
-    for place, (row_id, value) in enumerate(zip(ids, decoded.values, strict=True)):
-        row = [] if decoded.probabilities_NC is None else [f"{p:.6f}" for p in decoded.probabilities_NC[place]]
-        writer.writerow([row_id, ";".join(value) if isinstance(value, list) else value, *row])
+class _Writer(ABC):
+    def __init__(self, file: IO[str], task: Task) -> None:
+        self.file = file
+        self.task = task
+
+    def begin(self, decoded: Decoded) -> None:
+        """Write the header, if the format has one."""
+
+    @abstractmethod
+    def add(self, ids: Sequence[str], decoded: Decoded) -> None:
+        """Write rows."""
 
 
-def _jsonl(file: IO[str], task: Task, ids: Sequence[str], decoded: Decoded) -> None:
-    for record in prediction_records(task, ids, decoded):
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+class _Csv(_Writer):
+    def begin(self, decoded: Decoded) -> None:
+        names = self.task.kind.names if decoded.probabilities_NC is not None else []
+        csv.writer(self.file).writerow(["id", "prediction", *(f"p({name})" for name in names)])
+
+    def add(self, ids: Sequence[str], decoded: Decoded) -> None:
+        writer = csv.writer(self.file)
+        for place, (row_id, value) in enumerate(zip(ids, decoded.values, strict=True)):
+            row = [] if decoded.probabilities_NC is None else [f"{p:.6f}" for p in decoded.probabilities_NC[place]]
+            writer.writerow([row_id, ";".join(value) if isinstance(value, list) else value, *row])
 
 
-def _cs224n(file: IO[str], task: Task, ids: Sequence[str], decoded: Decoded) -> None:
-    spelling = dict(zip(task.kind.names, task.kind.spellings, strict=True))
-    file.write(f"id \t Predicted_{task.label.title()} \n")
-    for row_id, value in zip(ids, decoded.values, strict=True):
-        shown = " ".join(spelling[v] for v in value) if isinstance(value, list) else spelling.get(str(value), value)
-        file.write(f"{row_id} , {shown} \n")
+class _Jsonl(_Writer):
+    def add(self, ids: Sequence[str], decoded: Decoded) -> None:
+        for record in prediction_records(self.task, ids, decoded):
+            self.file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-_WRITERS: dict[str, Callable[[IO[str], Task, Sequence[str], Decoded], None]] = {
-    "csv": _csv,
-    "jsonl": _jsonl,
-    "cs224n": _cs224n,
-}
+class _Cs224n(_Writer):
+    def begin(self, decoded: Decoded) -> None:
+        self.file.write(f"id \t Predicted_{self.task.label.title()} \n")
+
+    def add(self, ids: Sequence[str], decoded: Decoded) -> None:
+        spelling = dict(zip(self.task.kind.names, self.task.kind.spellings, strict=True))
+        for row_id, value in zip(ids, decoded.values, strict=True):
+            shown = " ".join(spelling[v] for v in value) if isinstance(value, list) else spelling.get(str(value), value)
+            if "," in row_id or len(row_id.splitlines()) > 1:
+                raise UserError(
+                    f"The id {quoted(row_id)} holds a comma or a line end, which 'cs224n' has no way to write; "
+                    "'csv' and 'jsonl' have."
+                )
+            self.file.write(f"{row_id} , {shown} \n")
+
+
+_WRITERS: dict[str, type[_Writer]] = {"csv": _Csv, "jsonl": _Jsonl, "cs224n": _Cs224n}

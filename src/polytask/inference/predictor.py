@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,24 +10,28 @@ from typing import Any
 from torch import Tensor, device
 
 from polytask.config import Recipe
+from polytask.data.audit import Policy
 from polytask.data.labelled import Labelled, read_labelled
 from polytask.data.rows import TaskRows
 from polytask.data.sources import Source
 from polytask.data.tokens import Tokenizer
 from polytask.encoder.base import Encoder
 from polytask.errors import RunFolderError, TableError, UserError, listed, nearest
-from polytask.evaluation.predictions import Format, prediction_records, write_predictions
+from polytask.evaluation.predictions import Format, prediction_records, predictions_file
 from polytask.evaluation.scoring import Scores, aggregate, predict_logits, score
 from polytask.evaluation.swap import swap_gap
 from polytask.model import Model
 from polytask.recipe.build import new_tasks, open_encoder, open_run, open_tokenizer
 from polytask.recipe.encoders import check_vocabulary, save_encoder
 from polytask.recipe.members import new_model
-from polytask.recipe.tables import read_tables, task_rows
+from polytask.recipe.tables import check_unchanged, read_tables, task_rows
 from polytask.runtime.device import DTYPES, pick_device
 from polytask.runtime.folder import Index, RunFolder
 from polytask.tasks.task import Task
 from polytask.training.checkpoint import copy_into, load_tensors
+
+CHUNK = 16_384
+"""Rows of a table that are predicted at a time."""
 
 
 def load(run: str | Path, *, checkpoint: str = "best", device: str | None = None) -> Predictor:
@@ -35,7 +39,7 @@ def load(run: str | Path, *, checkpoint: str = "best", device: str | None = None
 
     Raises RunFolderError when the folder is none, or lacks that checkpoint.
     """
-    folder, loaded, _ = open_run(Path(run))
+    folder, loaded, notes = open_run(Path(run))
     recipe = loaded.recipe
     where = pick_device(device or recipe.device)
     encoder, tokenizer = open_encoder(folder), open_tokenizer(folder)
@@ -47,7 +51,8 @@ def load(run: str | Path, *, checkpoint: str = "best", device: str | None = None
     copy_into(model, load_tensors(path), path)
     for task in tasks:
         _compute_in(model.encoder(task), recipe.precision)
-    return Predictor(recipe, tasks, model.to(where).eval(), tokenizer, where, loaded.base, path)
+    fingerprints = notes.get("fingerprints", {})
+    return Predictor(recipe, tasks, model.to(where).eval(), tokenizer, where, loaded.base, path, fingerprints)
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Predictor:
     device: device
     base: Path
     weights: Path
+    fingerprints: Mapping[str, Any]
 
     def predict(
         self, task: str, texts: Sequence[str] | Sequence[tuple[str, str]], *, probabilities: bool = False
@@ -85,39 +91,49 @@ class Predictor:
         """Predict a table, labels not needed, into a file; ids and order are kept. Returns the number of rows.
 
         ``text`` names the text columns if they are not those of training. Every row must be usable: a prediction
-        that is silently missing would be worse than an error.
+        that is silently missing would be worse than an error. However long the table is, ``CHUNK`` rows of it are in
+        memory.
         """
         record = self.task(task)
         columns = list(text) or list(record.text)
         if len(columns) != len(record.text):
             raise UserError(f"Task '{task}' reads {len(record.text)} text column(s); --text names {len(columns)}.")
-        data = read_labelled(table, columns, None, record.id, "stop")
-        decoded = record.kind.decode(self.logits(record, task_rows(data, record, self.tokenizer)))
-        write_predictions(output, record, data.ids, decoded, format)
+        if isinstance(table, str | Path) and output.exists() and Path(table).exists() and output.samefile(table):
+            raise UserError(
+                f"{output} is the table itself; its predictions would take its place: give another --output."
+            )
+        data = read_labelled(table, columns, None, record.id, "refuse")
+        with predictions_file(output, record, format) as write:
+            for start in range(0, len(data), CHUNK):
+                some = data.take(range(start, min(start + CHUNK, len(data))))
+                rows = task_rows(some, record, self.tokenizer, cache=False)
+                write(some.ids, record.kind.decode(self.logits(record, rows)))
         return len(data)
 
     def evaluate_table(self, task: str, table: Source) -> Scores:
         """Score a labelled table. Raises TableError for rows without a label, or with one that training never had."""
         record = self.task(task)
         settings = self.recipe.tasks[task]
-        data = read_labelled(table, record.text, record.label or None, record.id, settings.bad_rows, record.kind.encode)
+        bad_rows: Policy = "skip" if settings.bad_rows == "skip" else "refuse"
+        data = read_labelled(table, record.text, record.label or None, record.id, bad_rows, record.kind.encode)
         if not len(data):
             raise TableError(f"{data.name}: no usable row is left ({data.skipped} were skipped).")
-        rows = task_rows(data, record, self.tokenizer)
-        return self._scores(record, rows)
+        return self._scores(record, task_rows(data, record, self.tokenizer, cache=False))
 
     def evaluate(self, split: str = "dev", only: str | None = None) -> dict[str, Any]:
         """Score every task (or ``only`` one) on the run's own dev or train tables; of a pair task, the swap gap as well.
 
         Auxiliary tasks are passed over.
 
-        Returns ``{"tasks": {name: scores}, "aggregate": number}``.
+        Returns ``{"tasks": {name: scores}, "aggregate": number}``. Raises TableError for tables that have changed since:
+        where dev is a share of train, it would be another share.
         """
         if only is not None and self.task(only).auxiliary:
             raise UserError(
                 f"Task '{only}' is auxiliary: it is not evaluated with the others. Give it a table to score."
             )
         tables = read_tables(self.recipe, self.base, lambda text: None)
+        check_unchanged(self.fingerprints, tables, self.base)
         scores: dict[str, Scores] = {}
         judged = {name: task for name, task in self.tasks.items() if not task.auxiliary}
         chosen = judged if only is None else {only: self.task(only)}

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ from .load import Loaded, load_recipe
 from .members import Problems, new_kind, new_model, new_task
 from .objectives import adopt_language_heads
 from .stages import new_stage
-from .tables import Tables, all_texts, read_tables, task_rows
+from .tables import Tables, all_texts, check_unchanged, read_tables, task_rows
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,16 @@ def check(recipe: Recipe) -> None:
     examine(recipe).settle()
 
 
-def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left: RunFolder | None = None) -> Parts:
+def build(
+    loaded: Loaded,
+    told: Callable[[str], None] = lambda text: None,
+    left: RunFolder | None = None,
+    notes: Mapping[str, Any] = MappingProxyType({}),
+) -> Parts:
     """Turn a recipe into its parts: read tables, tokenise, load or draw the encoder, lay out the stages.
 
-    ``left`` is the run folder that a resumed run left: its tokenizer and encoder are taken, not the recipe's.
+    ``left`` is the run folder that a resumed run left: its tokenizer and encoder are taken, not the recipe's, and its
+    tables must be as it noted them.
     Raises RecipeError, TableError or CheckpointError with everything that is wrong with the kind it stumbled over.
     """
     check(loaded.recipe)
@@ -91,6 +98,7 @@ def build(loaded: Loaded, told: Callable[[str], None] = lambda text: None, left:
     tables = add_rows(read_tables(loaded.recipe, loaded.base, told), loaded.recipe, loaded.base, told)
     recipe = _resolved(loaded, tables, device)
     if left is not None:
+        check_unchanged(notes.get("fingerprints", {}), tables, left.path)
         tokenizer, encoder = open_tokenizer(left), open_encoder(left)
     else:
         tokenizer = find_tokenizer(recipe.encoder, loaded.base, lambda: all_texts(tables))
@@ -209,12 +217,7 @@ def rebuild(folder: RunFolder, told: Callable[[str], None], processes: Processes
             f"{path} was trained elsewhere ({'; '.join(changes)}), so the result would not be bit-identical. "
             "Go on all the same with --elsewhere."
         )
-    parts = build(loaded, told, folder)
-    for name, splits in parts.fingerprints.items():
-        for split, fingerprint in splits.items():
-            if notes.get("fingerprints", {}).get(name, {}).get(split) != fingerprint:
-                raise TableError(f"The {split} table of task '{name}' has changed since {path} was started.")
-    return parts
+    return build(loaded, told, folder, notes)
 
 
 def _resolved(loaded: Loaded, tables: Mapping[str, Tables], device: torch.device) -> Recipe:

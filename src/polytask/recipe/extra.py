@@ -115,10 +115,10 @@ def _with_extra(name: str, tables: Tables, recipe: Recipe, folder: Path, told: C
 def _joined(train: Labelled, extra: _Extra) -> Labelled:
     return replace(
         train,
-        texts=[own + more for own, more in zip(train.texts, extra.texts, strict=True)],
-        labels=train.labels + extra.labels,
-        ids=train.ids + extra.ids,
-        places=train.places + extra.places,
+        texts=[[*own, *more] for own, more in zip(train.texts, extra.texts, strict=True)],
+        labels=[*train.labels, *extra.labels],
+        ids=[*train.ids, *extra.ids],
+        places=[*train.places, *extra.places],
     )
 
 
@@ -145,18 +145,18 @@ def _phrase_rows(phrases: Phrases, bank: Treebank, settings: TaskSettings, table
             audit.add(phrase.line, None, f"the node '{phrase.label}' of \"{phrase.text[:60]}\": {error}")
             continue
         extra.add([phrase.text], phrase.label, f"phrase {phrase.line}.{phrase.node}", phrase.line)
-    audit.settle(settings.bad_rows)
+    skipped = audit.settle(settings.bad_rows)
     extra.counts = {
         "phrases": len(extra.ids),
         "phrases_held_out": phrases.held_out,
         "phrases_known": phrases.known,
         "phrases_short": phrases.short,
-        "phrases_skipped": len(audit.problems),
+        "phrases_skipped": skipped,
     }
     extra.told = (
         f"{len(extra.ids):,} phrases of {bank.name} are extra rows. Left out are {phrases.held_out:,} that occur in "
         f"dev's sentences (or in those to stay apart from), {phrases.known:,} that are rows of train already, "
-        f"{phrases.short:,} too short, {len(audit.problems):,} with a label that the task does not have."
+        f"{phrases.short:,} too short, {skipped:,} with a label that the task does not have."
     )
     return extra
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -13,9 +14,9 @@ from polytask.data.labelled import Labelled, dev_split, draw_rows, read_labelled
 from polytask.data.rows import Layout, TaskRows
 from polytask.data.sources import Source
 from polytask.data.tokens import TokenColumn, Tokenizer, tokenize
-from polytask.errors import TableError
+from polytask.errors import TableError, listed, quoted
 from polytask.runtime.cache import cache_folder
-from polytask.tasks.kinds.base import Kind
+from polytask.tasks.kinds.base import Kind, canonical
 from polytask.tasks.kinds.unlabelled import Unlabelled
 from polytask.tasks.task import Task
 
@@ -63,6 +64,19 @@ def read_tables(recipe: Recipe, base: Path, told: Callable[[str], None]) -> dict
     if wrong:
         raise TableError("\n".join(wrong))
     return {name: found[name] for name in recipe.tasks}
+
+
+def check_unchanged(noted: Mapping[str, Any], tables: Mapping[str, Tables], run: Path) -> None:
+    """Raise TableError that names the tables which are not what they were when a run began, by their fingerprints."""
+    changed = [
+        f"{task.train.name if task.dev is None or split == 'train' else task.dev.name} (the {split} table of task "
+        f"'{name}') has changed since {run} was started."
+        for name, task in tables.items()
+        for split, fingerprint in task.fingerprints.items()
+        if noted.get(name, {}).get(split) != fingerprint
+    ]
+    if changed:
+        raise TableError("\n".join(dict.fromkeys(changed)))
 
 
 def all_texts(tables: Mapping[str, Tables]) -> Iterator[str]:
@@ -116,6 +130,7 @@ def _read_task(
     labels = given_labels(settings)
     if kind.has_labels and not labels:
         labels = {label: label for label in _infer(kind, train)}
+    _check_varied(train, labels)
     dev = None
     if isinstance(settings.dev, float):
         rows, held_out = dev_split(train, settings.dev, kind.has_labels, recipe.seed, name)
@@ -159,6 +174,16 @@ def _infer(kind: Kind, train: Labelled) -> list[str]:
         return kind.infer(train.labels)
     except ValueError as error:
         raise TableError(f"{train.name}: the label column {error}.") from error
+
+
+def _check_varied(train: Labelled, labels: Mapping[str, str]) -> None:
+    """Raise TableError when every row has the same label: there is nothing to learn, and no score means anything."""
+    first = canonical(train.labels[0])
+    if all(canonical(label) == first for label in train.labels):
+        others = f" (of {listed(labels)})" if labels else ""
+        raise TableError(
+            f"{train.name}: every label is {quoted(first)}{others}; at least two different ones are needed."
+        )
 
 
 def _some(data: Labelled, wanted: int | None, seed: int, name: str, split: str) -> Labelled:

@@ -10,9 +10,11 @@ import errno
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import IO
 
 from polytask.errors import RunFolderError, StorageError
@@ -24,9 +26,12 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 def written_aside(path: Path) -> Iterator[Path]:
     """Give a path beside ``path`` to write to; afterwards it is synced and takes the place of ``path`` at once.
 
-    When the block fails, ``path`` is as it was and the file beside it is gone.
+    When the block fails, ``path`` is as it was and the file beside it is gone. Its name is drawn: processes of several
+    machines or containers, which may have equal ids, can write to one folder.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    if path.is_dir():
+        raise RunFolderError(f"{path} is a folder; the name of a file is wanted.")
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{token_hex(4)}.part")
     try:
         with told(path):
             mode = _mode_of_a_new_file(aside)  # some writers make theirs private
@@ -38,6 +43,14 @@ def written_aside(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             remove(aside)
+
+
+def sweep(folder: Path, older: float = 24 * 3600.0) -> None:
+    """Remove what killed processes left aside in a folder; what is younger than ``older`` seconds may still be written."""
+    for leftover in folder.glob(".*.part"):
+        with suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > older:
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def _mode_of_a_new_file(path: Path) -> int:
@@ -81,6 +94,8 @@ def digest(path: Path) -> str:
 def new_folder(path: Path) -> None:
     """Make a folder that is not there yet, or is empty. Raises RunFolderError for one that holds something."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not (path / "recipe.toml").is_file():
+            raise RunFolderError(f"{path} already exists, is not empty and is no run folder; give another --out.")
         raise RunFolderError(f"{path} already exists and is not empty; give another --out, or `polytask resume` it.")
     make_folder(path)
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polytask.errors import listed, nearest
+from polytask.errors import listed, nearest, quoted
 from polytask.registry import Registry
 
 Label = int | float | tuple[int, ...]
@@ -121,7 +121,7 @@ class Kind(ABC):
             if spelling in self._codes:
                 return self._codes[spelling]
         shown = self.spellings if len(self.spellings) <= 12 else [*self.spellings[:11], "…"]
-        raise ValueError(f"'{text[:80]}' is not one of the labels {listed(shown)}.{nearest(text, self.spellings)}")
+        raise ValueError(f"{quoted(text)} is not one of the labels {listed(shown)}.{nearest(text, self.spellings)}")
 
 
 kinds: Registry[Kind] = Registry("kinds", "polytask.tasks.kinds")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polytask import metrics
+from polytask.errors import quoted
 
 from .base import Decoded, Kind, kinds, to_numpy
 
@@ -68,7 +69,7 @@ class Regression(Kind):
         try:
             value = float(text)
         except ValueError:
-            raise ValueError(f"'{text[:80]}' is not a number") from None
+            raise ValueError(f"{quoted(text)} is not a number") from None
         if not math.isfinite(value) or not self.low <= value <= self.high:
             raise ValueError(f"{text.strip()} is outside the range {self.low:g} to {self.high:g}")
         return value
