@@ -171,7 +171,7 @@ CASES = [
     Bad(
         "an unknown suffix",
         GOOD,
-        " is not a kind of table that polytask reads: it reads '.csv', '.tsv', '.jsonl', '.ndjson' and '.parquet'.",
+        " is not a kind of table that polytask reads: it reads '.csv', '.tsv', '.jsonl', '.ndjson', '.parquet' and '.txt'.",
         file="table.xlsx",
     ),
     Bad("an empty file", b"", EMPTY),

@@ -6,6 +6,7 @@ if nothing were the matter; in no case is anything outside the folder read or wr
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -117,10 +118,10 @@ ATTACKS: dict[str, tuple[Attack, tuple[str, ...]]] = {
     "an index of great depth": (write(INDEX, DEEP), (INDEX, "is not an index that polytask wrote")),
     "an index of nothing": (write(INDEX, ""), (INDEX, "is not an index that polytask wrote")),
     # -- the encoder ---------------------------------------------------------------------------------------------------
-    "an encoder of nothing": (write(ENCODER, ""), (ENCODER, "is missing or damaged")),
-    "an encoder of great depth": (write(ENCODER, DEEP), (ENCODER, "is missing or damaged")),
+    "an encoder of nothing": (write(ENCODER, ""), (ENCODER, "is damaged")),
+    "an encoder of great depth": (write(ENCODER, DEEP), (ENCODER, "is damaged")),
     "an encoder that is a list": (write(ENCODER, "[]"), (ENCODER, "not a JSON object")),
-    "an encoder that is no text": (write(ENCODER, b"\xff"), (ENCODER, "is missing or damaged")),
+    "an encoder that is no text": (write(ENCODER, b"\xff"), (ENCODER, "is damaged")),
     "an unknown architecture": (alter(ENCODER, architecture="os.system"), (ENCODER, "'os.system' is not an architecture")),
     "an architecture that is a list": (alter(ENCODER, architecture=[1]), (ENCODER, "is not an architecture")),
     "layers beyond counting": (alter(ENCODER, layers=HUGE), (ENCODER, "'layers' is 1000000000000; wanted")),
@@ -181,7 +182,7 @@ ATTACKS: dict[str, tuple[Attack, tuple[str, ...]]] = {
     ),
     "a head beyond memory": (
         recipe(lambda tables: tables["tasks"]["sentiment"].update(head={"name": "mlp", "hidden": 10**9})),
-        ("tasks.sentiment.head: has 5,", "at most"),
+        ("tasks.sentiment.head: has 3,", "at most"),
     ),
     "no resolved table": (recipe(lambda tables: tables.pop("resolved")), ("its recipe.toml was not written by a run",)),
     "a resolved table that is none": (recipe(lambda tables: tables.update(resolved=3)), ("was not written by a run",)),
@@ -207,6 +208,20 @@ ATTACKS: dict[str, tuple[Attack, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+UNSIGNED = [name for name, (_, told) in ATTACKS.items() if INDEX in told]
+
+
+def sign(run: Path) -> None:
+    """Put the altered files' hashes into the index, as whoever means harm would do."""
+    index = json.loads((run / INDEX).read_text(encoding="utf-8"))
+    index["hashes"] = {
+        name: hashlib.sha256((run / name).read_bytes()).hexdigest()
+        for name in index["hashes"]
+        if (run / name).is_file()
+    }
+    (run / INDEX).write_text(json.dumps(index), encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_hostile_run_is_refused(polytask: Polytask, run: Path, tables: Path, name: str) -> None:
     attack, told = ATTACKS[name]
@@ -214,6 +229,8 @@ def test_a_hostile_run_is_refused(polytask: Polytask, run: Path, tables: Path, n
         pytest.importorskip("transformers")
     (run / "evil.py").write_text(f"open({str(run / 'it-ran')!r}, 'w')\n", encoding="utf-8")
     attack(run)
+    if name not in UNSIGNED:
+        sign(run)
     started = time.perf_counter()
     assert_refused(predict(polytask, run, tables), *told)
     data = ("--task", "sentiment", "--data", tables / "sentiment-dev.csv")
@@ -337,6 +354,7 @@ def test_predicting_touches_nothing_but_the_folder_and_the_table(
     wanted = (tmp_path / "out.csv").read_bytes()
     (tmp_path / "out.csv").unlink()
     recipe(point_elsewhere)(run)
+    sign(run)
     data = ("--task", "sentiment", "--data", tables / "sentiment-dev.csv")
     with watched() as seen:
         said = predict(polytask, run, tables)
@@ -362,4 +380,5 @@ def test_predicting_touches_nothing_but_the_folder_and_the_table(
 def test_a_recipe_of_a_run_keeps_its_choices_beside_a_checkpoint(polytask: Polytask, run: Path, tables: Path) -> None:
     """A run that was started from a checkpoint is not refused for the defaults that its recipe spells out."""
     recipe(lambda stated: stated.update(encoder={"checkpoint": "gone", "architecture": "bert"}))(run)
+    sign(run)
     assert predict(polytask, run, tables).code == 0

@@ -34,7 +34,7 @@ WITH: dict[str, tuple[str, bool]] = {
 """Calls that must say a word, and which."""
 UNLESS_FALSE = ("shell", "allow_pickle", "trust_remote_code")
 ONLY_IN: dict[str, set[str]] = {
-    "subprocess": {"encoder/fetch.py"},
+    "subprocess": {"encoder/fetch.py", "recipe/verify.py"},
     "huggingface_hub": {"encoder/fetch.py"},
     "datasets": {"data/formats.py"},
     "importlib.import_module": {"registry.py", "__init__.py"},

@@ -40,7 +40,7 @@ def test_each_text_comes_once(rows: list[tuple[str, ...]]) -> None:
 
 def test_each_text_keeps_its_first_spelling_and_says_which_column_it_comes_from() -> None:
     found = each_text(table([("A", "b"), ("a ", "c")]))
-    assert (found.texts, found.ids, found.places) == ([["A", "b", "c"]], ["0/1", "0/2", "1/2"], [0, 0, 1])
+    assert (found.texts, found.ids, [*found.places]) == ([["A", "b", "c"]], ["0/1", "0/2", "1/2"], [0, 0, 1])
 
 
 def test_twice_pairs_a_text_with_itself() -> None:

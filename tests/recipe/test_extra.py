@@ -181,7 +181,7 @@ def test_of_pairs_each_text_is_changed_on_its_own(tiny: Tiny) -> None:
     [
         ({"augment": "edda"}, "'edda' is not one of the augmentations. Did you mean"),
         ({"augment": {"name": "eda", "replace": 0.2}}, "'replace' needs synonyms"),
-        ({"resample": "oer"}, "tasks.films.resample.name"),
+        ({"resample": "oer"}, "tasks.films.resample: is 'oer'; wanted 'over' or 'under'"),
         (
             {"resample": {"name": "over", "bin": 3}},
             "tasks.films.resample.bin: there is no such key. Did you mean 'bins'?",
@@ -218,7 +218,7 @@ def test_a_run_resumes_bit_for_bit_and_notices_changed_files(
     for name, split in (("trees.txt", "phrases"), ("synonyms.tsv", "synonyms"), ("more.csv", "apart_from 1")):
         before = (folder / name).read_bytes()
         (folder / name).write_bytes(before + b"\n")
-        with pytest.raises(TableError, match=f"The {split} table of task 'films' has changed"):
+        with pytest.raises(TableError, match=rf"\(the {split} table of task 'films'\) has changed"):
             resume(run)
         (folder / name).write_bytes(before)
     resume(run)

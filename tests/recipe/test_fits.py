@@ -62,8 +62,8 @@ BI = {"name": "bi", "features": ["cosine"]}
         ("sentiment", {"pooling": {"name": "cls", "layers": "all"}}, "'cls' of the poolings takes no option 'layers'"),
         ("sentiment", {"projection": {"layrs": 2}}, "projection.layrs: there is no such key. Did you mean 'layers'?"),
         ("sentiment", {"projection": {"layers": 0}}, "tasks.sentiment.projection.layers"),
-        ("sentiment", {"kind": {"name": "ordinal", "method": "corral"}}, "Input should be 'corn' or 'coral'"),
-        ("paraphrase", {"kind": {"name": "binary", "logits": 3}}, "Input should be 1 or 2"),
+        ("sentiment", {"kind": {"name": "ordinal", "method": "corral"}}, "wanted 'corn' or 'coral'"),
+        ("paraphrase", {"kind": {"name": "binary", "logits": 3}}, "wanted 1 or 2"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_way_out(

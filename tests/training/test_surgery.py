@@ -383,7 +383,7 @@ def test_tasks_with_encoders_of_their_own_are_not_compared(tiny: Tiny, parts_of:
 
 
 def test_a_frozen_encoder_has_no_cosines(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
-    step = step_of(parts_of(tiny(JOINT | {"train": "heads", "aggregator": "cagrad", "diagnose": True})))
+    step = step_of(parts_of(tiny(JOINT | {"train": "heads", "diagnose": True})))
     result = step(0)
     assert (result.cosines, result.layer_cosines, step.conflicts.share) == ({}, {}, None)
 

@@ -170,7 +170,9 @@ class Predictor:
     def _scores(self, task: Task, rows: TaskRows) -> Scores:
         logits_NC = self.logits(task, rows)
         scores = score(task, logits_NC, rows)
-        return scores | swap_gap(task, logits_NC, self.logits(task, rows.swapped())) if len(task.text) == 2 else scores
+        if len(task.text) == 1 or task.kind.head != "logits":  # a cosine knows no order
+            return scores
+        return scores | swap_gap(task, logits_NC, self.logits(task, rows.swapped()))
 
     def task(self, name: str) -> Task:
         """Return a task's record. Raises UserError that names the near miss."""

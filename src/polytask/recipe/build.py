@@ -169,9 +169,11 @@ def open_run(path: Path) -> tuple[RunFolder, Loaded, dict[str, Any]]:
         raise RunFolderError(f"{path} is not a run folder: it holds no {folder.index_path.name}.")
     index = folder.read_index()
     try:
-        notes = tomllib.loads(folder.checked(folder.recipe, index).read_text(encoding="utf-8"))["resolved"]
-    except (ValueError, KeyError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        notes = tomllib.loads(folder.checked(folder.recipe, index).read_text(encoding="utf-8")).get("resolved")
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise RunFolderError(f"{folder.recipe} is damaged: {error}.") from error
+    if not isinstance(notes, dict):
+        raise RunFolderError(f"{path} is not a run folder: its recipe.toml was not written by a run.")
     return folder, load_recipe(folder.recipe), notes
 
 

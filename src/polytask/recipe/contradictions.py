@@ -173,7 +173,7 @@ def _check_stage(where: str, stage: StageSettings, recipe: Recipe, problems: Pro
     _check_warmup(where, stage, problems)
     problems.check(f"{where}.aggregator", lambda: _check_surgery(recipe, stage))
     for (first, one), (number, other) in combinations(enumerate(stage.regularizers), 2):
-        if one.name == other.name and (both := _acts_on(one, stage, recipe) & _acts_on(other, stage, recipe)):
+        if _same(one, other) and (both := _acts_on(one, stage, recipe) & _acts_on(other, stage, recipe)):
             told = f"'{other.name}' acts on {listed(sorted(both))} already, as regularizer {first} of this stage."
             problems.add(f"{where}.regularizers.{number}", told)
     for number, settings in enumerate(stage.regularizers):
@@ -200,6 +200,10 @@ def _check_surgery(recipe: Recipe, stage: StageSettings) -> None:
         raise RecipeError(
             f"'{stage.aggregator.name}' combines gradients of the encoder, which train = \"heads\" freezes."
         )
+
+
+def _same(one: RegularizerSettings, other: RegularizerSettings) -> bool:
+    return (one.name, one.options) == (other.name, other.options)
 
 
 def _acts_on(settings: RegularizerSettings, stage: StageSettings, recipe: Recipe) -> set[str]:

@@ -112,8 +112,8 @@ def check_recipe(recipe: Recipe, problems: Problems | None = None) -> None:
         problems.check(f"{where}.resample", lambda task=task: _check_resample(task))  # type: ignore[misc]
     for number, stage in enumerate(recipe.stages):
         where = f"stages.{number}"
-        problems.check(f"{where}.early_stopping", lambda stage=stage: _check_stopping(recipe, stage))  # type: ignore[misc]
         problems.check(f"{where}.tasks", lambda stage=stage: _check_stage(recipe, stage))  # type: ignore[misc]
+        problems.check(f"{where}.early_stopping", lambda stage=stage: _check_stopping(recipe, stage))  # type: ignore[misc]
         problems.check(f"{where}.mixing", lambda stage=stage: new_mixing(stage))  # type: ignore[misc]
         problems.check(f"{where}.balance", lambda stage=stage: new_balance(recipe, stage, 1))  # type: ignore[misc]
         problems.check(f"{where}.aggregator", lambda stage=stage: new_aggregator(recipe, stage))  # type: ignore[misc]

@@ -178,6 +178,8 @@ def _infer(kind: Kind, train: Labelled) -> list[str]:
 
 def _check_varied(train: Labelled, labels: Mapping[str, str]) -> None:
     """Raise TableError when every row has the same label: there is nothing to learn, and no score means anything."""
+    if not train.labels:
+        return
     first = canonical(train.labels[0])
     if all(canonical(label) == first for label in train.labels):
         others = f" (of {listed(labels)})" if labels else ""

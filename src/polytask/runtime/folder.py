@@ -146,6 +146,11 @@ class RunFolder:
                 if path.name.removesuffix(".safetensors") not in kept[kind]:
                     files.remove(path)
 
+    def tidy(self) -> None:
+        """Remove what a killed process left half-written; the lock says that no other one is writing."""
+        for leftover in self.path.rglob(".*.part"):
+            files.remove(leftover)
+
     def checked(self, path: Path, index: Index) -> Path:
         """Return ``path``, a file of the folder, if it is what the index knows. Raises RunFolderError if it is not."""
         try:

@@ -59,6 +59,8 @@ class Trainer:
             return self.index
         self.judges = judges_of(self.model, self.stages, self.dev_rows)
         self.mixture: Mixture | None = None
+        if self.processes.leads:
+            self.folder.tidy()
         self.journal = self._open_journal()
         try:
             with stop_requests() as stop:
