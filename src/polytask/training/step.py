@@ -23,7 +23,7 @@ from polytask.runtime.keys import torch_generator
 from polytask.runtime.processes import Processes
 from polytask.tasks.task import Task
 
-from .gradients import Conflicts, cosines, gramian, gramian_by_layer
+from .gradients import Conflicts, added_up, cosines, gramian, gramian_by_layer
 from .optim import Block, Masters
 from .plan import Micro
 from .room import Room
@@ -119,6 +119,7 @@ class Step:
         self.processes.add_up(*work.tensors())
         owed = self._weigh_heads(work)
         gramians = {name: gramian(work.trunks[name]) for name in work.trunks if self._apart(name, work.active)}
+        layers = self._layer_cosines(work) if self.stage.diagnose else {}
         combined = {name: self._combine(name, work, owed, gramians, step) for name in work.trunks}
         norms = {name: _norm(group) for name, group in self._groups(combined, work.heads).items()}
         norm = _norm(list(norms.values()))
@@ -126,7 +127,6 @@ class Step:
         if not all(math.isfinite(number) for number in (*means, norm_read)):
             raise NonFiniteLoss(self._blame(step, work))
         angles = self._cosines(work, gramians)
-        layers = self._layer_cosines(work) if self.stage.diagnose else {}
         self.conflicts.count(angles)
         self._update(step, combined, work.heads, norms)
         losses = dict(zip(work.active, means, strict=False))
@@ -347,7 +347,7 @@ class Step:
             return torch.full_like(buffers[0], math.nan)  # no method can weigh it; whoever reads the norm will tell
         generator = torch_generator(self.seed, self.stage.number, step, "aggregator")
         weights_T = owed_T * aggregator.weights(gramian_TT, generator)
-        return torch.mv(buffers.t(), weights_T.to(buffers))
+        return added_up(buffers, weights_T)
 
     def _cosines(self, work: _Work, gramians: Mapping[str, Tensor]) -> dict[str, float]:
         found: dict[str, float] = {}
