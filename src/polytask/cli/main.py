@@ -152,7 +152,7 @@ def verify_resume(
     plural = "s" if len(report.kills) > 1 else ""
     typer.echo(
         f"Killed {len(report.kills)} time{plural} ({report.in_checkpoints} while a checkpoint was being written), "
-        f"{report.repeated} of {report.steps} steps were taken again, resuming took {report.resume_seconds:.1f} s "
+        f"{report.repeated} steps were taken again in a run of {report.steps}, resuming took {report.resume_seconds:.1f} s "
         "at most until training went on."
     )
     typer.echo(f"Identical to the uninterrupted run, bit for bit: {', '.join(report.compared)}.")
