@@ -100,7 +100,7 @@ def test_the_word_embeddings_of_an_lstm_are_not_one_of_its_layers(tiny: Tiny) ->
 
 def test_a_projection_stands_between_pooling_and_merge(tiny: Tiny) -> None:
     recipe = tiny(drop=0.0)
-    features = ["u", "v", "squared_sum", "squared_difference", "cosine"]  # seed 001, §4
+    features = ["u", "v", "squared_sum", "squared_difference", "cosine"]  # Irgau & Lalgudi, CS224N, §4
     recipe["tasks"]["similarity"] |= {
         "projection": {"layers": 3, "width": 7, "dropout": 0.0},
         "pair": {"name": "bi", "features": features},

@@ -13,7 +13,7 @@ from .heads.base import checked_rate
 class Projection(nn.Module):
     """``layers`` linear layers from ``inputs`` to ``width`` numbers, each after dropout, the activation between them.
 
-    Nothing follows the last layer, so that a vector may point anywhere (seed 001, Irgau & Lalgudi, §4, has three
+    Nothing follows the last layer, so that a vector may point anywhere (Irgau & Lalgudi, CS224N, §4, has three
     layers and does not say). Weights are drawn as He et al. (2015) do, which keeps a vector's length through any
     number of layers; BERT's N(0, 0.02²) would shrink a small model's to nothing.
     """

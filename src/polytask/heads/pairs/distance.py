@@ -21,13 +21,13 @@ class _Distance(PairFeature):
 
 @pair_features.register("euclidean")
 class Euclidean(_Distance):
-    """‖u − v‖₂, one number for each pair (seed 000's distances, §3.2)."""
+    """‖u − v‖₂, one number for each pair (Ma, Albright & Li, CS224N, §3.2)."""
 
     order = 2
 
 
 @pair_features.register("manhattan")
 class Manhattan(_Distance):
-    """‖u − v‖₁, one number for each pair (seed 000's distances, §3.2)."""
+    """‖u − v‖₁, one number for each pair (Ma, Albright & Li, CS224N, §3.2)."""
 
     order = 1

@@ -39,7 +39,7 @@ class Product(PairFeature):
 
 @pair_features.register("sum")
 class Sum(PairFeature):
-    """u + v (seed 000, Ma et al., §3.2)."""
+    """u + v (Ma, Albright & Li, CS224N, §3.2)."""
 
     def forward(self, u_ND: Tensor, v_ND: Tensor) -> Tensor:
         return u_ND + v_ND
@@ -47,7 +47,7 @@ class Sum(PairFeature):
 
 @pair_features.register("difference")
 class Difference(PairFeature):
-    """u − v (seeds 000, §3.2, and 002, Kumar, §4)."""
+    """u − v (Ma, Albright & Li, §3.2, and Kumar, §4, both CS224N)."""
 
     def forward(self, u_ND: Tensor, v_ND: Tensor) -> Tensor:
         return u_ND - v_ND
@@ -55,7 +55,7 @@ class Difference(PairFeature):
 
 @pair_features.register("squared_sum")
 class SquaredSum(PairFeature):
-    """(u + v)², element by element (seed 001, Irgau & Lalgudi, §4)."""
+    """(u + v)², element by element (Irgau & Lalgudi, CS224N, §4)."""
 
     def forward(self, u_ND: Tensor, v_ND: Tensor) -> Tensor:
         return (u_ND + v_ND) ** 2
@@ -63,7 +63,7 @@ class SquaredSum(PairFeature):
 
 @pair_features.register("squared_difference")
 class SquaredDifference(PairFeature):
-    """(u − v)², element by element (seed 001, Irgau & Lalgudi, §4)."""
+    """(u − v)², element by element (Irgau & Lalgudi, CS224N, §4)."""
 
     def forward(self, u_ND: Tensor, v_ND: Tensor) -> Tensor:
         return (u_ND - v_ND) ** 2

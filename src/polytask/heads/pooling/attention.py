@@ -25,7 +25,7 @@ class _Anchored(LayerPooling):
 
 @poolings.register("attention")
 class Attention(_Anchored):
-    """h_cls + Σ α_t h_t, α = softmax of ⟨h_cls, h_t⟩ (seed 000, Ma et al., eq. 1–3).
+    """h_cls + Σ α_t h_t, α = softmax of ⟨h_cls, h_t⟩ (Ma, Albright & Li, CS224N, eq. 1–3).
 
     t runs over the tokens after [CLS] ("the rest"), as the words around the equations say; with ``over = "all"`` it
     takes [CLS] in, whose product with itself is then mostly the largest, so that nearly nothing is left for the rest.
@@ -56,7 +56,7 @@ class Attention(_Anchored):
 
 @poolings.register("dot_attention")
 class DotAttention(_Anchored):
-    """Σ softmax(e)_t h_t with e_t = ⟨h_cls, h_t⟩: dot-product attention of [CLS], nothing learned (seed 001, Table 1).
+    """Σ softmax(e)_t h_t with e_t = ⟨h_cls, h_t⟩: dot-product attention of [CLS] (Irgau & Lalgudi, CS224N, Table 1).
 
     The report names dot-product attention without a formula; its multiplicative attention differs by what it learns.
     """
@@ -68,7 +68,7 @@ class DotAttention(_Anchored):
 
 @poolings.register("multiplicative_attention")
 class MultiplicativeAttention(LayerPooling):
-    """Σ softmax(e)_t h_t with e_t = sᵀh_t and s learned (seed 001, Irgau & Lalgudi, §4).
+    """Σ softmax(e)_t h_t with e_t = sᵀh_t and s learned (Irgau & Lalgudi, CS224N, §4).
 
     A matrix between s and h_t, as the report's two widths hint at, would add nothing: sᵀW is a vector, too.
     """

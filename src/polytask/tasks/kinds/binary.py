@@ -22,7 +22,7 @@ _NEGATIVE = ("0", "no", "false", "negative", "not_duplicate")
 class Binary(Kind):
     """One of two classes by one logit z or two: cross-entropy; the second label is the positive one.
 
-    Two logits (seed 001, §4) mean what one does, z = z₁ − z₀; what differs is how a head is drawn and decayed.
+    Two logits (Irgau & Lalgudi, CS224N, §4) mean what one does, z = z₁ − z₀; what differs is how a head is drawn and decayed.
     ``class_weights``, ``smoothing`` and ``focal`` do what they do for a classification in two classes.
     """
 

@@ -31,9 +31,9 @@ SHARES: dict[Output, Callable[[Tensor], Tensor]] = {
 class Regression(Kind):
     """A score in a range: squared error. ``output`` says how a head's number becomes it; predictions are clipped.
 
-    "raw": the number itself (seeds 002, 004). "sigmoid": over the range (seed 000). Of the head "cosine", over the
-    range [0, 5]: "cosine", 5·cos (seed 001, §4); "shifted_cosine", (cos + 1)·2.5 (seed 002, §4); "relu_cosine",
-    5·ReLU(cos) (seed 003, §4), which has no gradient where the cosine is negative.
+    "raw": the number itself (Kumar; Xu). "sigmoid": over the range (Ma, Albright & Li). Of the head "cosine", over the
+    range [0, 5]: "cosine", 5·cos (Irgau & Lalgudi, §4); "shifted_cosine", (cos + 1)·2.5 (Kumar, §4); "relu_cosine",
+    5·ReLU(cos) (Jeon, §4), which has no gradient where the cosine is negative. All are CS224N reports.
     """
 
     has_labels = False

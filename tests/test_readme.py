@@ -1,0 +1,46 @@
+"""What the README shows is what polytask takes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polytask.cli.main import app
+from polytask.config import read_toml
+from polytask.recipe.load import load_recipe
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+COURSE = Path(__file__).parents[1] / "src" / "polytask" / "recipes" / "cs224n.toml"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+@pytest.mark.parametrize("number", range(len(blocks("toml"))))
+def test_every_recipe_is_one(number: int) -> None:
+    tables: dict[str, Any] = tomllib.loads(blocks("toml")[number])
+    if "encoder" not in tables:  # a part, to be put into a recipe of the three course tasks
+        course = read_toml(COURSE)
+        tables = {**course, **tables, "tasks": {**course["tasks"], **tables.get("tasks", {})}}
+    load_recipe(tables)
+
+
+def test_every_command_is_one() -> None:
+    commands = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    known = {name.replace("list_members", "list") for name in commands} | {"weights"}
+    lines = [line for block in blocks("sh") for line in block.replace("\\\n", " ").splitlines() if "polytask" in line]
+    used = [
+        words[words.index("polytask") + 1]
+        for line in lines
+        if "polytask" in (words := shlex.split(line, comments=True))
+    ]
+    table = re.findall(r"^\| `polytask ([\w-]+)", README, re.M)
+    assert len(used) > 5
+    assert {*used, *table} <= known
+    assert known <= {*used, *table, "schema", "weights"}
