@@ -103,11 +103,20 @@ def found(run: Path) -> dict[str, float]:
 def table(names: Sequence[str], results: dict[str, list[dict[str, float]]]) -> str:
     """Return the table in Markdown: mean ± standard deviation over the seeds."""
     keys = ["sst", "quora", "sts", "aggregate", "seconds", "conflict"]
-    head = ["strategy", "SST accuracy", "Quora accuracy", "STS Pearson", "aggregate", "s / step", "steps in conflict"]
+    head = [
+        "strategy",
+        "seeds",
+        "SST accuracy",
+        "Quora accuracy",
+        "STS Pearson",
+        "aggregate",
+        "s / step",
+        "steps in conflict",
+    ]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for name in names:
         cells = [_cell(key, [result[key] for result in results[name] if key in result]) for key in keys]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | {len(results[name])} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -152,18 +161,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="rows by name; all by default")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="runs at once; they share the cores")
+    parser.add_argument("--finished", action="store_true", help="train nothing, print what the finished runs came to")
     settings = parser.parse_args()
     if not settings.data.is_dir():
         sys.exit(f"There are no tables in {settings.data}: give --data.")
     settings.out.mkdir(parents=True, exist_ok=True)
     cut_quora(settings.data, settings.out)
     chosen = [row for row in rows(settings.steps) if not settings.only or row.name in settings.only]
-    with ThreadPoolExecutor(settings.workers) as pool:
-        jobs = [pool.submit(train, row, seed, settings) for seed in range(settings.seeds) for row in chosen]
-        for job in jobs:
-            job.result()
+    if not settings.finished:
+        with ThreadPoolExecutor(settings.workers) as pool:
+            jobs = [pool.submit(train, row, seed, settings) for seed in range(settings.seeds) for row in chosen]
+            for job in jobs:
+                job.result()
+    runs = {row.name: [settings.out / f"{row.folder}-{seed}" for seed in range(settings.seeds)] for row in chosen}
     results: dict[str, Any] = {
-        row.name: [found(settings.out / f"{row.folder}-{seed}") for seed in range(settings.seeds)] for row in chosen
+        name: [found(run) for run in some if (run / "model.safetensors").exists()] for name, some in runs.items()
     }
     import torch
 
