@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from polytask.errors import RecipeError
+from polytask.recipe.checks import check_recipe
 from polytask.recipe.load import load_recipe
-from polytask.recipe.members import check_recipe, given_labels, new_kind, new_task
+from polytask.recipe.members import given_labels, new_kind, new_task
 from polytask.tasks.presets import preset, preset_names, preset_summary
 
 WANTED = {

@@ -29,12 +29,13 @@ from polytask.training.loop import Trainer, checkpoint_name
 from polytask.training.stages import Stage
 from polytask.training.watch import Watcher
 
+from .checks import Problems
 from .contradictions import Outline, check_fit, examine
 from .encoders import check_vocabulary, find_tokenizer, glance, new_encoder, rebuild_encoder
 from .extra import add_rows, resolved_extra
 from .fits import check_reach
 from .load import Loaded, load_recipe
-from .members import Problems, new_kind, new_model, new_task
+from .members import new_kind, new_model, new_task
 from .objectives import adopt_language_heads
 from .stages import new_stage
 from .tables import Tables, all_texts, check_unchanged, read_tables, task_rows

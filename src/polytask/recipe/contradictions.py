@@ -13,8 +13,9 @@ from polytask.encoder.base import Encoder
 from polytask.errors import RecipeError, listed, shown
 from polytask.heads.pooling.base import poolings
 
+from .checks import Problems, check_recipe
 from .extra import check_extra
-from .members import Problems, check_recipe, new_aggregator
+from .members import new_aggregator
 from .objectives import kind_of
 
 _NEW_ONLY = ("layers", "width", "heads", "hidden", "tokenizer", "vocabulary")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -14,18 +13,16 @@ from polytask.aggregators.base import Aggregator, aggregators
 from polytask.balance.base import LossBalance, balances
 from polytask.config import (
     Member,
-    Problem,
     ProjectionSettings,
     Recipe,
     RegularizerSettings,
     StageSettings,
     Symmetric,
     TaskSettings,
-    invalid,
 )
 from polytask.data.mixing.base import Mixing, mixings
 from polytask.encoder.base import Encoder
-from polytask.errors import OptionError, RecipeError, listed, nearest, shown
+from polytask.errors import RecipeError, listed, nearest
 from polytask.heads.heads.base import heads
 from polytask.heads.orders import Orders, as_given, exchanged, neighbours
 from polytask.heads.pairs.base import Merge, pair_features
@@ -39,89 +36,16 @@ from polytask.tasks.kinds.base import Kind, kinds
 from polytask.tasks.task import Task
 from polytask.training.stages import Penalty
 
-from .borrowed import check_rows_from
-from .fits import check_head, check_layers
+from .fits import check_layers
 from .objectives import (
-    check_encoder_fits,
-    check_parts,
-    check_stage,
     input_columns,
     is_auxiliary,
-    kind_of,
     new_token_head,
     own_pair_mode,
 )
 
 _PAIR_OPTIONS = {"cross": ("types",), "bi": ("features",)}
-_HEAD_PARAMETERS = 1_000_000_000
-_BI_FEATURES = ["u", "v", "abs_difference"]
-
-
-class Problems:
-    """Collects what is wrong, by place, so that all of it is told at once. ``known`` is what reading it found."""
-
-    def __init__(self, known: Iterable[Problem] = ()) -> None:
-        self.found: list[Problem] = list(known)
-        self._read = [place for place, _ in self.found]
-
-    def add(self, place: str, sentence: str) -> None:
-        """Note a problem, unless that very place could not be read, or the same was said beside it."""
-        beside = place.rpartition(".")[0]
-        said = any(text == sentence and other.rpartition(".")[0] == beside for other, text in self.found)
-        if not said and not any(_overlap(place, other) for other in self._read):
-            self.found.append((place, sentence))
-
-    def check(self, place: str, build: Callable[[], Any]) -> None:
-        """Build something only to see whether it can be."""
-        try:
-            build()
-        except OptionError as error:
-            for option, sentence in error.sentences.items():
-                self.add(f"{place}.{option}", sentence)
-        except RecipeError as error:
-            self.add(place, str(error))
-
-    def settle(self, source: str = "The recipe") -> None:
-        """Raise RecipeError when something was wrong."""
-        if self.found:
-            raise invalid(source, [f"{place}: {sentence}" for place, sentence in self.found])
-
-
-def _overlap(place: str, unread: str) -> bool:
-    member = place.count(".") > 1 and unread.startswith(f"{place}.")
-    return place == unread or place.startswith(f"{unread}.") or member
-
-
-def check_recipe(recipe: Recipe, problems: Problems | None = None) -> None:
-    """Check every member and option, before a table is read: into ``problems``, or raising RecipeError."""
-    asked, problems = problems, Problems() if problems is None else problems
-    for name, task in recipe.tasks.items():
-        where = f"tasks.{name}"
-        problems.check(where, lambda name=name: _check_name(name))  # type: ignore[misc]
-        problems.check(f"{where}.encoder", lambda name=name: encoder_of(name, recipe))  # type: ignore[misc]
-        _check_columns(where, task, problems)
-        problems.check(f"{where}.kind", lambda task=task: new_kind(task, given_labels(task)))  # type: ignore[misc]
-        problems.check(where, lambda task=task: check_parts(task))  # type: ignore[misc]
-        problems.check(f"{where}.rows_from", lambda name=name: check_rows_from(name, recipe))  # type: ignore[misc]
-        problems.check(f"{where}.kind", lambda task=task: check_encoder_fits(recipe, task))  # type: ignore[misc]
-        problems.check(f"{where}.pair", lambda task=task: pair_mode(task))  # type: ignore[misc]
-        problems.check(f"{where}.pooling", lambda task=task: new_pooling(task, 2))  # type: ignore[misc]
-        problems.check(f"{where}.symmetric", lambda task=task: consistency(task))  # type: ignore[misc]
-        problems.check(f"{where}.head", lambda task=task: _head_options(task))  # type: ignore[misc]
-        problems.check(f"{where}.head", lambda task=task: _check_fit(task))  # type: ignore[misc]
-        problems.check(f"{where}.resample", lambda task=task: _check_resample(task))  # type: ignore[misc]
-    for number, stage in enumerate(recipe.stages):
-        where = f"stages.{number}"
-        problems.check(f"{where}.tasks", lambda stage=stage: _check_stage(recipe, stage))  # type: ignore[misc]
-        problems.check(f"{where}.early_stopping", lambda stage=stage: _check_stopping(recipe, stage))  # type: ignore[misc]
-        problems.check(f"{where}.mixing", lambda stage=stage: new_mixing(stage))  # type: ignore[misc]
-        problems.check(f"{where}.balance", lambda stage=stage: new_balance(recipe, stage, 1))  # type: ignore[misc]
-        problems.check(f"{where}.aggregator", lambda stage=stage: new_aggregator(recipe, stage))  # type: ignore[misc]
-        problems.check(f"{where}.diagnose", lambda stage=stage: _check_diagnosis(recipe, stage))  # type: ignore[misc]
-        for place, settings in enumerate(stage.regularizers):
-            problems.check(f"{where}.regularizers.{place}", lambda s=stage, r=settings: new_penalty(recipe, s, r))  # type: ignore[misc]
-    if asked is None:
-        problems.settle()
+BI_FEATURES = ["u", "v", "abs_difference"]
 
 
 def new_kind(settings: TaskSettings, labels: Mapping[str, str]) -> Kind:
@@ -151,7 +75,7 @@ def pair_mode(settings: TaskSettings) -> tuple[Literal["single", "cross", "bi"],
     if not isinstance(options.get("types", True), bool):
         raise RecipeError(f"option 'types' of 'cross' is {options['types']!r}; it is true or false.")
     if name == "bi":
-        new_merge(options.get("features", _BI_FEATURES), 1)
+        new_merge(options.get("features", BI_FEATURES), 1)
     if isinstance(settings.text, list) and len(settings.text) == 2:
         return ("cross" if name == "cross" else "bi"), options
     if name == "bi" or options:
@@ -258,33 +182,26 @@ def new_balance(recipe: Recipe, stage: StageSettings, epoch_steps: int) -> LossB
     """
     given_T = torch.tensor([recipe.tasks[name].weight for name in stage_tasks(recipe, stage)])
     balance = balances.create(stage.balance.name, given_T, epoch_steps, **stage.balance.options)
-    if balance.uses_losses and _splits_tasks(recipe, stage):
-        raise RecipeError(
-            f"'{stage.balance.name}' weighs the losses of one step against each other, {_one_task(stage)}"
-        )
+    if balance.uses_losses and splits_tasks(recipe, stage):
+        raise RecipeError(f"'{stage.balance.name}' weighs the losses of one step against each other, {one_task(stage)}")
     return balance
 
 
 def new_aggregator(recipe: Recipe, stage: StageSettings) -> Aggregator:
     """Return a stage's aggregator. Surgery on steps that hold one task only is refused: there is nothing to combine."""
     aggregator = aggregators.create(stage.aggregator.name, **stage.aggregator.options)
-    if aggregator.constant(2) is None and _splits_tasks(recipe, stage):
+    if aggregator.constant(2) is None and splits_tasks(recipe, stage):
         raise RecipeError(
-            f"'{stage.aggregator.name}' combines the gradients of several tasks in one step, {_one_task(stage)}"
+            f"'{stage.aggregator.name}' combines the gradients of several tasks in one step, {one_task(stage)}"
         )
     return aggregator
 
 
-def _check_diagnosis(recipe: Recipe, stage: StageSettings) -> None:
-    if stage.diagnose and _splits_tasks(recipe, stage):
-        raise RecipeError(f"it compares the gradients of several tasks in one step, {_one_task(stage)}")
-
-
-def _splits_tasks(recipe: Recipe, stage: StageSettings) -> bool:
+def splits_tasks(recipe: Recipe, stage: StageSettings) -> bool:
     return len(stage_tasks(recipe, stage)) > 1 and not new_mixing(stage).joins_tasks
 
 
-def _one_task(stage: StageSettings) -> str:
+def one_task(stage: StageSettings) -> str:
     return f"and the mixing '{stage.mixing.name}' puts one task in a step. Use mixing = \"joint\"."
 
 
@@ -304,73 +221,6 @@ def new_penalty(recipe: Recipe, stage: StageSettings, settings: RegularizerSetti
     return Penalty(regularizers.create(settings.name, **settings.options), weights)
 
 
-def _check_name(name: str) -> None:
-    # A task's name is part of file names, and the name of a module in torch's ModuleDict.
-    if not re.fullmatch(r"\w[\w-]*", name):
-        raise RecipeError("a task's name is made of letters, digits, '_' and '-'.")
-    if hasattr(nn.ModuleDict(), name):
-        raise RecipeError(f"'{name}' means something to torch; give the task another name, such as '{name}_task'.")
-
-
-def _check_columns(where: str, settings: TaskSettings, problems: Problems) -> None:
-    if settings.train is None and settings.rows_from is None:
-        problems.add(
-            f"{where}.train", "is missing: the table to learn from (or 'rows_from': tasks to borrow rows from)."
-        )
-    if settings.text is None:
-        problems.add(f"{where}.text", "is missing: the name of the text column, or of two for a pair.")
-    if isinstance(settings.text, list) and len(settings.text) not in (1, 2):
-        problems.add(f"{where}.text", f"names {len(settings.text)} columns; a task has one text or two.")
-    if settings.label is None and kind_of(settings).reads_labels:
-        problems.add(f"{where}.label", "is missing: the name of the label column.")
-    if isinstance(settings.dev, float) and not 0 < settings.dev < 1:
-        problems.add(f"{where}.dev", f"is {settings.dev}; a share of train lies between 0 and 1.")
-
-
-def _check_resample(settings: TaskSettings) -> None:
-    if settings.resample is None or settings.kind is None:
-        return
-    kind = new_kind(settings, {})
-    try:
-        kind.groups(kind.collate([]), settings.resample.bins)
-    except ValueError as error:
-        raise RecipeError(f"{error}.") from error
-
-
-def _check_stopping(recipe: Recipe, stage: StageSettings) -> None:
-    tasks = stage_tasks(recipe, stage)
-    if stage.early_stopping and all(recipe.tasks[n].dev is None or is_auxiliary(recipe.tasks[n]) for n in tasks):
-        raise RecipeError(f"{listed(tasks)} {'has' if len(tasks) == 1 else 'have'} no dev table to say when to stop.")
-
-
-def _check_stage(recipe: Recipe, stage: StageSettings) -> None:
-    check_stage(recipe, stage, stage_tasks(recipe, stage))
-
-
-def _head_options(settings: TaskSettings) -> nn.Module:
-    try:
-        with torch.device("meta"):  # sizes that no memory holds are the person's slip, not the machine's
-            head = heads.create(settings.head.name, 1, 1, **settings.head.options)
-    except (RuntimeError, OverflowError, TypeError) as error:  # what torch says of numbers that it cannot count to
-        told = f"'{settings.head.name}' of the heads cannot be built with {shown(settings.head.options)}."
-        raise RecipeError(told) from error
-    numbers = sum(parameter.numel() for parameter in head.parameters())
-    if numbers > _HEAD_PARAMETERS:
-        raise RecipeError(f"has {numbers:,} parameters; a head has at most {_HEAD_PARAMETERS:,}.")
-    return head
-
-
-def _check_fit(settings: TaskSettings) -> None:
-    try:
-        kind, head = new_kind(settings, {}), heads.member(settings.head.name)
-        mode, options = pair_mode(settings)
-    except RecipeError:
-        return  # told where it belongs
-    if kind.head != "logits":
-        return
-    check_head(settings.head.name, head, kind, options.get("features", _BI_FEATURES) if mode == "bi" else None)
-
-
 def _new_head(task: Task, settings: TaskSettings, encoder: Encoder) -> TaskHead:
     if task.kind.head == "words":
         return new_token_head(task.name, encoder)
@@ -386,7 +236,7 @@ def _new_head(task: Task, settings: TaskSettings, encoder: Encoder) -> TaskHead:
     if task.kind.head == "vectors":
         return TaskHead(pooling, nn.Identity(), new_merge(["u", "v"], width), projection=projection)
     _, options = pair_mode(settings)
-    merge = new_merge(options.get("features", _BI_FEATURES), width) if task.pair == "bi" else None
+    merge = new_merge(options.get("features", BI_FEATURES), width) if task.pair == "bi" else None
     width = width if merge is None else merge.width
     kind = task.kind
     head = heads.create(settings.head.name, width, kind.head_outputs, **settings.head.options)
