@@ -120,7 +120,7 @@ def polytask(
             room.main()
             code = 0
         except SystemExit as leaving:
-            code = leaving.code if isinstance(leaving.code, int) else 1
+            code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
         return Said(code, *capsys.readouterr())
 
     return run

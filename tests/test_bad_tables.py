@@ -10,17 +10,15 @@ import gzip
 import io
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polytask.cli.main import main
 from polytask.data import sources
 from polytask.data.sources import read_table
 from polytask.errors import Interrupted, TableError, UserError
@@ -31,15 +29,8 @@ from polytask.recipe.load import load_recipe
 from polytask.recipe.run import train
 from polytask.training.watch import Watcher
 
-
-class Said(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
+Said = Any
+"""Exit code, output and errors of a command, as the fixture `polytask` returns them."""
 Polytask = Callable[..., Said]
 Rows = list[dict[str, Any]]
 
@@ -82,24 +73,6 @@ def parquet_of_none() -> bytes:
 GOOD = csv_of(ROWS)
 LINES = jsonl_of(ROWS)
 HEAD = "id,text,label\n"
-
-
-@pytest.fixture
-def polytask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> Polytask:
-    """Runs a command in this process."""
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["polytask", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as leaving:
-            code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,11 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 
-from polytask.cli.main import main
 from polytask.cli.progress import Terminal
 from polytask.config import parse_recipe, to_toml
 from polytask.training.step import StepResult
@@ -40,33 +39,9 @@ COMMANDS = [
 ]
 
 
-class Said(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
+Said = Any
+"""Exit code, output and errors of a command, as the fixture `polytask` returns them."""
 Polytask = Callable[..., Said]
-
-
-@pytest.fixture
-def polytask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> Polytask:
-    """Runs a command in this process."""
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["polytask", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as leaving:
-            code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return run
 
 
 def subprocess_of(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:

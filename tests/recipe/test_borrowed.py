@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from polytask.errors import RecipeError, TableError
-from polytask.recipe.build import build, check
+from polytask.recipe.build import build
 from polytask.recipe.load import load_recipe
 from polytask.recipe.tables import Tables, read_tables
 
@@ -20,7 +20,6 @@ Row = tuple[str, ...]
 
 def read(recipe: dict[str, Any], told: list[str] | None = None) -> dict[str, Tables]:
     loaded = load_recipe(recipe)
-    check(loaded.recipe)
     return read_tables(loaded.recipe, loaded.base, ([] if told is None else told).append)
 
 
@@ -192,7 +191,7 @@ def test_what_cannot_be_borrowed(tiny: Tiny, kind: str, rows_from: Any, more: di
     recipe = with_task(tiny(), kind, rows_from, **more)
     recipe["tasks"]["lonely"] = {"kind": "mlm", "train": "sentiment-train.csv", "text": "sentence"}
     with pytest.raises(RecipeError) as raised:
-        check(load_recipe(recipe).recipe)
+        load_recipe(recipe)
     assert wanted in str(raised.value)
 
 

@@ -18,7 +18,7 @@ import torch
 
 from polytask.errors import Interrupted, RecipeError, TableError
 from polytask.inference.predictor import load
-from polytask.recipe.build import Parts, build, check
+from polytask.recipe.build import Parts, build
 from polytask.recipe.load import load_recipe
 from polytask.recipe.run import resume, train
 from polytask.runtime.folder import RunFolder
@@ -77,7 +77,7 @@ def built(recipe: dict[str, Any], told: Callable[[str], None] = lambda text: Non
 
 def refused(recipe: dict[str, Any]) -> str:
     with pytest.raises(RecipeError) as raised:
-        check(load_recipe(recipe).recipe)
+        load_recipe(recipe)
     return str(raised.value)
 
 

@@ -14,7 +14,7 @@ from polytask.errors import RecipeError
 from polytask.heads.projection import Projection
 from polytask.heads.thresholds import Thresholds
 from polytask.inference.predictor import load
-from polytask.recipe.build import Parts, build, check
+from polytask.recipe.build import Parts, build
 from polytask.recipe.load import load_recipe
 from polytask.recipe.run import train
 
@@ -27,7 +27,7 @@ def built(recipe: Mapping[str, Any], overrides: tuple[str, ...] = ()) -> Parts:
 
 def refused(recipe: Mapping[str, Any]) -> str:
     with pytest.raises(RecipeError) as raised:
-        check(load_recipe(recipe).recipe)
+        load_recipe(recipe)
     return str(raised.value)
 
 

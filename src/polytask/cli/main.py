@@ -90,12 +90,9 @@ def init(
 def show(recipe: RecipeArgument, set: Set = None) -> None:
     """Print a recipe with presets, overrides and every default visible."""
     from polytask.config import to_toml
-    from polytask.recipe.build import check
     from polytask.recipe.load import load_recipe
 
-    loaded = load_recipe(recipe, set or ())
-    check(loaded.recipe)
-    typer.echo(to_toml(loaded.recipe), nl=False)
+    typer.echo(to_toml(load_recipe(recipe, set or ()).recipe), nl=False)
 
 
 @app.command()

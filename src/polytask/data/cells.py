@@ -7,6 +7,7 @@ that one ended.
 from __future__ import annotations
 
 import weakref
+from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from tempfile import SpooledTemporaryFile
@@ -30,8 +31,9 @@ class _Sequence(Sequence[Item]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    @abstractmethod
     def _at(self, row: int) -> Item:
-        raise NotImplementedError
+        """Return one cell."""
 
     @overload
     def __getitem__(self, row: int) -> Item: ...

@@ -30,7 +30,7 @@ from polytask.training.stages import Stage
 from polytask.training.watch import Watcher
 
 from .checks import Problems
-from .contradictions import Outline, check_fit, examine
+from .contradictions import Outline, check_fit
 from .encoders import check_vocabulary, find_tokenizer, glance, new_encoder, rebuild_encoder
 from .extra import add_rows, resolved_extra
 from .fits import check_reach
@@ -75,11 +75,6 @@ class Parts:
         )
 
 
-def check(recipe: Recipe) -> None:
-    """Raise RecipeError for whatever is wrong with a recipe that can be told without reading a table."""
-    examine(recipe).settle()
-
-
 def build(
     loaded: Loaded,
     told: Callable[[str], None] = lambda text: None,
@@ -92,7 +87,6 @@ def build(
     tables must be as it noted them.
     Raises RecipeError, TableError or CheckpointError with everything that is wrong with the kind it stumbled over.
     """
-    check(loaded.recipe)
     if left is None and (foreseen := glance(loaded.recipe.encoder, loaded.base)):
         _settle_fit(loaded.recipe, foreseen)
     device = pick_device(loaded.recipe.device)

@@ -83,9 +83,8 @@ def _overlap(place: str, unread: str) -> bool:
     return place == unread or place.startswith(f"{unread}.") or member
 
 
-def check_recipe(recipe: Recipe, problems: Problems | None = None) -> None:
-    """Check every member and option, before a table is read: into ``problems``, or raising RecipeError."""
-    asked, problems = problems, Problems() if problems is None else problems
+def check_recipe(recipe: Recipe, problems: Problems) -> None:
+    """Check every member and option, before a table is read, and note what is wrong."""
     for name, task in recipe.tasks.items():
         where = f"tasks.{name}"
         problems.check(where, lambda name=name: _check_name(name))  # type: ignore[misc]
@@ -111,8 +110,6 @@ def check_recipe(recipe: Recipe, problems: Problems | None = None) -> None:
         problems.check(f"{where}.diagnose", lambda stage=stage: _check_diagnosis(recipe, stage))  # type: ignore[misc]
         for place, settings in enumerate(stage.regularizers):
             problems.check(f"{where}.regularizers.{place}", lambda s=stage, r=settings: new_penalty(recipe, s, r))  # type: ignore[misc]
-    if asked is None:
-        problems.settle()
 
 
 def _check_diagnosis(recipe: Recipe, stage: StageSettings) -> None:

@@ -15,7 +15,7 @@ from polytask.runtime.folder import RunFolder
 from polytask.runtime.processes import join
 from polytask.training.watch import Watcher
 
-from .build import build, check, rebuild, write_run
+from .build import build, rebuild, write_run
 from .load import load_recipe
 from .members import text_columns
 
@@ -39,7 +39,6 @@ def train(
     if isinstance(recipe, Mapping):
         recipe, tables = _apart(recipe, path)
     loaded = load_recipe(recipe, overrides)
-    check(loaded.recipe)
     with RunFolder.claimed(path) if processes.leads else nullcontext(RunFolder(path)) as folder:
         for (name, split), table in tables.items():
             _keep(table, loaded.recipe.tasks[name], _place(path, name, split))

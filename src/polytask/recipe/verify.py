@@ -22,7 +22,6 @@ from polytask.runtime import files
 from polytask.runtime.folder import RunFolder, read_journal
 from polytask.runtime.keys import numpy_generator
 
-from .build import check
 from .load import Loaded, load_recipe
 
 _DEV_ROWS = 200
@@ -57,7 +56,6 @@ def verify_resume(
     comes twice a stage, on 200 dev rows a task at most. Raises PolytaskError that names the first difference.
     """
     loaded = load_recipe(source, overrides)
-    check(loaded.recipe)
     with _folder(out) as scratch:
         recipe = scratch / "recipe.toml"
         files.write_text(recipe, to_toml(_shortened(loaded, steps)))
