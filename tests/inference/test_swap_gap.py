@@ -44,7 +44,7 @@ def test_the_gap_of_several_classes_is_that_of_the_one_that_moves_most() -> None
 
 
 def test_the_gap_of_scores_is_in_their_units_and_within_their_range() -> None:
-    task = pair_task("regression", {}, range=(0.0, 5.0))
+    task = pair_task("regression", {}, range=(0.0, 5.0), output="raw")
     found = swap_gap(task, torch.tensor([[1.0], [7.0], [2.0]]), torch.tensor([[1.5], [9.0], [-3.0]]))
     assert found == pytest.approx({"swap_gap": 2.5 / 3, "swap_gap_max": 2.0})  # |1 − 1.5|, |5 − 5|, |2 − 0|
 

@@ -42,7 +42,7 @@ BI = {"name": "bi", "features": ["cosine"]}
         ("paraphrase", {"head": "cosine", "pair": BI}, "use 'linear' and 'mlp'."),
         ("similarity", {"head": "cosine", "pair": BI}, "or one of the outputs 'cosine', 'shifted_cosine'"),
         ("similarity", {"kind": SCORE | {"output": "cosine"}}, "'linear' gives logits, and"),
-        ("similarity", {"kind": SCORE | {"output": "relu_cosine"}}, "use 'cosine', or one of the outputs 'raw'"),
+        ("similarity", {"kind": SCORE | {"output": "relu_cosine"}}, "use 'cosine', or one of the outputs 'standard'"),
         (
             "similarity",
             {"kind": SCORE | {"output": "cosine"}, "head": "cosine", "pair": {"name": "bi", "features": ["u"]}},

@@ -54,7 +54,7 @@ def test_a_folder_without_an_index_is_an_error_that_names_it(folder: RunFolder) 
         folder.read_index()
 
 
-@pytest.mark.parametrize(("format", "age"), [(1, "an older"), (0, "an older"), (FORMAT + 1, "a newer")])
+@pytest.mark.parametrize(("format", "age"), [(2, "an older"), (0, "an older"), (FORMAT + 1, "a newer")])
 def test_a_folder_of_another_format_is_told_from_a_damaged_one(folder: RunFolder, format: int, age: str) -> None:
     folder.index_path.write_text(json.dumps({"format": format, "something": "else"}))
     with pytest.raises(RunFolderError, match=rf"{age} polytask: its format is {format}, .* reads {FORMAT}"):

@@ -44,6 +44,7 @@ EXAMPLES = {
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ordinal, coral": ("ordinal", {"method": "coral"}),
     "binary, two logits": ("binary", {"logits": 2}),
+    "regression, raw": ("regression", {"output": "raw"}),
     "regression, sigmoid": ("regression", {"output": "sigmoid"}),
     "regression, cosine": ("regression", {"output": "cosine"}),
     "regression, shifted cosine": ("regression", {"output": "shifted_cosine"}),
@@ -438,11 +439,11 @@ def test_two_logits_are_a_softmax_of_two_classes() -> None:
 )
 def test_scores_from_a_cosine_are_those_of_the_reports(output: str, wanted: list[float]) -> None:
     cosine_N1 = torch.tensor([[-1.0], [-0.5], [0.0], [0.5], [1.0]])
-    kind = new("regression", output=output)
+    kind = new("regression", output=output, unit=1.0)
     assert kind.takes == "cosine"
     assert kind.loss(cosine_N1, torch.zeros(5)).tolist() == pytest.approx([score**2 for score in wanted])
     assert kind.decode(cosine_N1).values == [max(score, 0.0) for score in wanted]
-    other = new("regression", output=output, range=[1.0, 3.0])
+    other = new("regression", output=output, unit=1.0, range=[1.0, 3.0])
     moved = [1.0 + 0.4 * score for score in wanted]
     assert other.loss(cosine_N1, torch.zeros(5)).tolist() == pytest.approx([score**2 for score in moved])
     assert other.decode(cosine_N1).values == pytest.approx([max(score, 1.0) for score in moved])
@@ -450,20 +451,48 @@ def test_scores_from_a_cosine_are_those_of_the_reports(output: str, wanted: list
 
 def test_a_relu_of_the_cosine_learns_nothing_from_opposite_vectors() -> None:
     cosine_N1 = torch.tensor([[-0.5], [0.5]], requires_grad=True)
-    torch.autograd.backward(new("regression", output="relu_cosine").loss(cosine_N1, torch.tensor([5.0, 5.0])).sum())
+    kind = new("regression", output="relu_cosine", unit=1.0)
+    torch.autograd.backward(kind.loss(cosine_N1, torch.tensor([5.0, 5.0])).sum())
     assert cosine_N1.grad is not None
     assert cosine_N1.grad.tolist() == [[0.0], [-25.0]]
 
 
-def test_regression_is_the_squared_error_in_units_of_the_label() -> None:
+def test_a_unit_of_1_is_the_squared_error_in_points() -> None:
     logits_NC = torch.tensor([[1.0], [9.0]])
-    assert new("regression").loss(logits_NC, torch.tensor([3.0, 5.0])).tolist() == [4.0, 16.0]
-    squashed = new("regression", output="sigmoid", range=[1.0, 3.0])
+    raw = new("regression", output="raw", unit=1.0)
+    assert raw.loss(logits_NC, torch.tensor([3.0, 5.0])).tolist() == [4.0, 16.0]
+    assert raw.divergence(logits_NC, torch.zeros(2, 1)).tolist() == [1.0, 81.0]
+    squashed = new("regression", output="sigmoid", range=[1.0, 3.0], unit=1.0)
     assert squashed.loss(torch.zeros(1, 1), torch.tensor([2.5])).tolist() == [0.25]
 
 
+def test_standard_scores_are_units_above_a_center() -> None:
+    kind = new("regression", unit=0.5, center=2.0)
+    logits_NC = torch.tensor([[-1.0], [0.0], [3.0], [99.0]])
+    assert kind.decode(logits_NC).values == [1.5, 2.0, 3.5, 5.0]
+    assert kind.loss(logits_NC, torch.tensor([2.0, 2.0, 2.0, 2.0])).tolist() == [1.0, 0.0, 9.0, 99.0**2]
+    assert kind.divergence(logits_NC, logits_NC.flip(0)).tolist() == [100.0**2, 9.0, 9.0, 100.0**2]
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_scores_settle_to_a_loss_of_1_whatever_they_measure(scale: float) -> None:
+    scores = scale * np.random.default_rng(0).beta(2, 5, 1000)
+    span = [0.0, scale]
+    settled = new("regression", range=span).settle(scores.tolist())
+    assert settled == pytest.approx({"unit": scores.std(), "center": scores.mean()})
+    loss_N = new("regression", range=span, **settled).loss(torch.zeros(1000, 1), torch.tensor(scores))
+    assert float(loss_N.mean()) == pytest.approx(1.0)
+    assert new("regression", range=span, **settled).settle([0.0, scale]) == {}
+    assert new("regression", range=span, output="raw").settle([0.0, scale]) == pytest.approx({"unit": scale / 2})
+
+
+def test_scores_that_are_all_the_same_have_the_unit_of_the_range() -> None:
+    unit = np.linspace(0, 5, 100_001).std()
+    assert new("regression").settle([4.0, 4.0]) == pytest.approx({"unit": unit, "center": 4.0}, abs=1e-4)
+
+
 def test_scores_are_clipped_to_the_range_in_predictions_but_not_in_the_loss() -> None:
-    kind = new("regression")
+    kind = new("regression", output="raw")
     assert kind.decode(torch.tensor([[-3.0], [2.0], [9.0]])).values == [0.0, 2.0, 5.0]
     assert kind.score(torch.tensor([[-3.0], [9.0]]), torch.tensor([0.0, 5.0]))["mse"] == 0.0
 
@@ -479,7 +508,10 @@ def test_a_score_outside_the_range_is_refused(cell: str) -> None:
     [
         ({}, "needs the option 'range'"),
         ({"range": [5, 0]}, "first number must be the smaller"),
-        ({"range": [0, 5], "output": "tanh"}, "wanted 'raw', 'sigmoid'"),
+        ({"range": [0, 5], "output": "tanh"}, "wanted 'standard', 'raw', 'sigmoid'"),
+        ({"range": [0, 5], "unit": 0.0}, "unit is 0; it is a number above 0"),
+        ({"range": [0, 5], "center": 6.0}, "center is 6; it lies in the range 0 to 5"),
+        ({"range": [0, 5], "center": 2.0, "output": "raw"}, "'raw' has none"),
         ({"range": [0]}, "range"),
     ],
 )

@@ -16,8 +16,8 @@ from polytask.errors import RunFolderError
 from . import files
 from .confined import check_confined
 
-FORMAT = 2
-"""Version of the run folder's layout."""
+FORMAT = 3
+"""Version of the run folder: its layout, and what its recipe means."""
 
 _KINDS = ("weights", "state")
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,8 +14,8 @@ from polytask.errors import quoted
 
 from .base import Decoded, Kind, kinds, to_numpy
 
-Output = Literal["raw", "sigmoid", "cosine", "shifted_cosine", "relu_cosine"]
-PLAIN: tuple[Output, ...] = ("raw", "sigmoid")
+Output = Literal["standard", "raw", "sigmoid", "cosine", "shifted_cosine", "relu_cosine"]
+PLAIN: tuple[Output, ...] = ("standard", "raw", "sigmoid")
 OF_COSINE: tuple[Output, ...] = ("cosine", "shifted_cosine", "relu_cosine")
 
 SHARES: dict[Output, Callable[[Tensor], Tensor]] = {
@@ -31,16 +31,30 @@ SHARES: dict[Output, Callable[[Tensor], Tensor]] = {
 class Regression(Kind):
     """A score in a range: squared error. ``output`` says how a head's number becomes it; predictions are clipped.
 
-    "raw": the number itself (Kumar; Xu). "sigmoid": over the range (Ma, Albright & Li). Of the head "cosine", over the
-    range [0, 5]: "cosine", 5·cos (Irgau & Lalgudi, §4); "shifted_cosine", (cos + 1)·2.5 (Kumar, §4); "relu_cosine",
-    5·ReLU(cos) (Jeon, §4), which has no gradient where the cosine is negative. All are CS224N reports.
+    "standard": how many times ``unit`` the score lies above ``center``. "raw": the number itself (Kumar; Xu).
+    "sigmoid": over the range (Ma, Albright & Li). Of the head "cosine", over the range [0, 5]: "cosine", 5·cos (Irgau &
+    Lalgudi, §4); "shifted_cosine", (cos + 1)·2.5 (Kumar, §4); "relu_cosine", 5·ReLU(cos) (Jeon, §4), which has no
+    gradient where the cosine is negative. All are CS224N reports.
+
+    Errors are squared in multiples of ``unit``, so that the loss of a model that knows nothing is about 1, like that of
+    a classification, whatever the scores measure: an error in points would outweigh all other tasks of a joint step.
+    ``unit = 1`` is the error in points, as the reports have it. ``unit`` and ``center`` are the standard deviation and
+    the mean over train unless given; before train was read, those of scores spread evenly over the range.
     """
 
     has_labels = False
     first_metric = "pearson"
     dtype = torch.float32
 
-    def __init__(self, labels: Mapping[str, str], *, range: tuple[float, float], output: Output = "raw") -> None:
+    def __init__(
+        self,
+        labels: Mapping[str, str],
+        *,
+        range: tuple[float, float],
+        output: Output = "standard",
+        unit: float | None = None,
+        center: float | None = None,
+    ) -> None:
         super().__init__({})
         if labels:
             raise ValueError("a regression task has a range, not labels")
@@ -49,13 +63,34 @@ class Regression(Kind):
             raise ValueError(f"range is {list(range)}; its first number must be the smaller one")
         if not math.isfinite(self.high - self.low):
             raise ValueError(f"range is {list(range)}; both ends must be finite")
+        if unit is not None and not 0 < unit < math.inf:
+            raise ValueError(f"unit is {unit:g}; it is a number above 0")
+        if center is not None and not self.low <= center <= self.high:
+            raise ValueError(f"center is {center:g}; it lies in the range {self.low:g} to {self.high:g}")
+        if center is not None and output != "standard":
+            raise ValueError(f"center goes with the output 'standard'; {output!r} has none")
         self.output = output
+        self._given = {"unit": unit, "center": center}
+        self.unit = (self.high - self.low) / math.sqrt(12) if unit is None else unit
+        self.center = (self.low + self.high) / 2 if center is None else center
+
+    def settle(self, codes: Sequence[float]) -> dict[str, float]:
+        """Return ``unit`` and ``center`` of the scores of train, where they were not given.
+
+        Scores that are all the same have no spread: the unit is then the range's.
+        """
+        shares_N = self._shares(np.asarray(codes, dtype=np.float64))
+        span = self.high - self.low
+        found = {"unit": float(shares_N.std()) * span or self.unit}
+        if self.output == "standard":
+            found["center"] = self.low + float(shares_N.mean()) * span
+        return {name: value for name, value in found.items() if self._given[name] is None}
 
     def groups(self, labels_N: Tensor, bins: int | None = None) -> NDArray[np.int64]:
         """Return which of ``bins`` bins of equal width (10) each score lies in; the upper end belongs to the last."""
         count = bins or 10
-        share_N = (labels_N.to(torch.float64).numpy() - self.low) / (self.high - self.low)
-        return np.clip((share_N * count).astype(np.int64), 0, count - 1)
+        shares_N = self._shares(to_numpy(labels_N))
+        return np.clip((shares_N * count).astype(np.int64), 0, count - 1)
 
     @property
     def outputs(self) -> int:
@@ -77,13 +112,15 @@ class Regression(Kind):
     def scores(self, logits_NC: Tensor) -> Tensor:
         """Return scores ``(N,)`` in units of the label, not yet clipped."""
         raw_N = logits_NC[:, 0]
+        if self.output == "standard":
+            return self.center + self.unit * raw_N
         return raw_N if self.output == "raw" else self.low + (self.high - self.low) * SHARES[self.output](raw_N)
 
     def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
-        return (self.scores(logits_NC) - labels_N) ** 2
+        return ((self.scores(logits_NC) - labels_N) / self.unit) ** 2
 
     def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
-        return (self.scores(a_NC) - self.scores(b_NC)) ** 2
+        return ((self.scores(a_NC) - self.scores(b_NC)) / self.unit) ** 2
 
     def decode(self, logits_NC: Tensor) -> Decoded:
         return Decoded([float(score) for score in to_numpy(self._clipped(logits_NC))])
@@ -95,6 +132,9 @@ class Regression(Kind):
             "spearman": metrics.spearman(predicted_N, true_N),
             "mse": metrics.mse(predicted_N, true_N),
         }
+
+    def _shares(self, scores_N: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (scores_N - self.low) / (self.high - self.low)
 
     def _clipped(self, logits_NC: Tensor) -> Tensor:
         return self.scores(logits_NC).clamp(self.low, self.high)
