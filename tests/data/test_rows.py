@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -169,3 +170,23 @@ def test_swapped_rows_have_the_second_text_first(mode: str) -> None:
         assert texts_of[0] == texts_of[1][::-1]
     assert swapped.labels_N is not None
     assert torch.equal(swapped.labels_N, torch.arange(ROWS) * 10)
+
+
+@pytest.mark.parametrize("room", [1, 2, 5, 14, 50])
+def test_texts_in_pieces_lose_no_token_and_are_never_cut(room: int) -> None:
+    whole = replace(table("single"), layout=Layout(TOKENIZER, room + 2))
+    pieces = whole.in_pieces()
+    assert pieces.truncated == 0
+    assert pieces.labels_N is not None
+    together: dict[str, list[int]] = {}
+    for row, name in enumerate(pieces.ids):
+        together.setdefault(name, []).extend(pieces.columns[0][row].tolist())
+        assert f"id{int(pieces.labels_N[row]) // 10}" == name
+    assert together == {f"id{row}": whole.columns[0][row].tolist() for row in range(ROWS)}
+
+
+def test_pieces_are_as_few_as_can_be_and_nearly_equally_long() -> None:
+    column = tokenize([" ".join(WORDS[:length]) for length in (0, 1, 7, 8, 9, 22)], TOKENIZER)
+    pieces, owners = column.pieces(8)
+    assert owners.tolist() == [0, 1, 2, 3, 4, 4, 5, 5, 5]
+    assert pieces.lengths.tolist() == [0, 1, 7, 8, 4, 5, 7, 7, 8]

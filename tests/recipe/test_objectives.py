@@ -148,6 +148,15 @@ def test_a_dry_run_knows_them(tiny: Tiny) -> None:
     assert outlook.tasks["words"].train > 100
 
 
+def test_a_language_model_reads_texts_whole_that_are_too_long_for_one_input(tiny: Tiny) -> None:
+    whole = build(load_recipe(pretraining(tiny, {**STAGE}))).train_rows["words"]
+    pieces = build(load_recipe(pretraining(tiny, {**STAGE}, words={"max_length": 6}))).train_rows["words"]
+    assert pieces.columns[0].lengths.sum() == whole.columns[0].lengths.sum()
+    assert (pieces.truncated, int(pieces.lengths.max())) == (0, 6)
+    assert len(pieces) > len(whole)
+    assert set(pieces.ids) == set(whole.ids)
+
+
 def test_with_a_dev_table_pretraining_is_judged_like_any_task(tiny: Tiny, tmp_path: Path) -> None:
     recipe = pretraining(tiny, {**STAGE, "tasks": ["words", "pairs"]}, words={"dev": 0.2}, pairs={"dev": 0.3})
     run = train(recipe, tmp_path / "run")

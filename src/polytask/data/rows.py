@@ -69,6 +69,13 @@ class TaskRows:
         """Return the same rows with the two texts of each pair exchanged."""
         return replace(self, columns=self.columns[::-1])
 
+    def in_pieces(self) -> TaskRows:
+        """Return the texts cut into rows that fit ``max_length``: what is too long to be read at once is read in turn."""
+        (column,) = self.columns
+        pieces, owners = column.pieces(self.layout.tokenizer.room(False, self.layout.max_length))
+        labels_N = None if self.labels_N is None else self.labels_N[torch.from_numpy(owners)]
+        return replace(self, columns=(pieces,), ids=[self.ids[row] for row in owners], labels_N=labels_N)
+
     def pack(self, rows: Sequence[int] | NDArray[np.int64], key: Key = ()) -> RowBatch:
         """Return the given rows as a batch, shorter rows first. Masks are drawn from ``key`` and the row."""
         chosen = np.asarray(rows, dtype=np.int64)

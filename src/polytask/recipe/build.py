@@ -38,7 +38,7 @@ from .load import Loaded, load_recipe
 from .members import new_kind, new_model, new_task
 from .objectives import adopt_language_heads
 from .stages import new_stage
-from .tables import Tables, all_texts, check_unchanged, read_tables, task_rows
+from .tables import Tables, all_texts, check_unchanged, read_tables, task_rows, training_rows
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def build(
     check_vocabulary(encoder, tokenizer, "this run")
     _settle_fit(recipe, Outline.of(encoder))
     tasks = new_tasks(recipe, encoder)
-    train_rows = {name: task_rows(tables[name].train, task, tokenizer) for name, task in tasks.items()}
+    train_rows = {name: training_rows(tables[name].train, task, tokenizer) for name, task in tasks.items()}
     judged = {name: t.dev for name, t in tables.items() if t.dev is not None and not tasks[name].auxiliary}
     dev_rows = {name: task_rows(dev, tasks[name], tokenizer) for name, dev in judged.items()}
     _tell_truncated(tasks, train_rows, dev_rows, told)

@@ -110,6 +110,12 @@ def task_rows(data: Labelled, task: Task, tokenizer: Tokenizer, *, cache: bool =
     return TaskRows(layout, columns, data.ids, _labels(data, task.kind, columns))
 
 
+def training_rows(data: Labelled, task: Task, tokenizer: Tokenizer) -> TaskRows:
+    """Return the rows that a task trains on: for a language model its texts whole, in pieces where they are too long."""
+    rows = task_rows(data, task, tokenizer)
+    return rows.in_pieces() if task.kind.head == "words" else rows
+
+
 def _labels(data: Labelled, kind: Kind, columns: Sequence[TokenColumn]) -> Tensor | None:
     if isinstance(kind, Unlabelled):
         return kind.labels_of(columns)
