@@ -9,9 +9,10 @@ A batch is a sequence of runs: neighbouring texts of equal length. Over a run, `
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import overload
 
 import numpy as np
 import torch
@@ -238,6 +239,31 @@ class PaddedTokens(Tokens):
         return scores.masked_fill(~self.mask_NL, float("-inf")).softmax(1)
 
 
+class Layers(Sequence[Tensor]):
+    """Hidden vectors of layers, each computed when it or one above it is first read: what nobody reads costs nothing."""
+
+    def __init__(self, first_PD: Tensor, layers: Iterable[Callable[[Tensor], Tensor]]) -> None:
+        self._known = [first_PD]
+        self._layers = list(layers)
+
+    def __len__(self) -> int:
+        return len(self._layers) + 1
+
+    @overload
+    def __getitem__(self, place: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Tensor]: ...
+
+    def __getitem__(self, place: int | slice) -> Tensor | Sequence[Tensor]:
+        if isinstance(place, slice):
+            return [self[number] for number in range(len(self))[place]]
+        number = range(len(self))[place]
+        while len(self._known) <= number:
+            self._known.append(self._layers[len(self._known) - 1](self._known[-1]))
+        return self._known[number]
+
+
 @dataclass(frozen=True)
 class EncoderOutput:
     """What an encoder makes of a batch.
@@ -246,7 +272,7 @@ class EncoderOutput:
     text boundaries; ``summary`` computes the encoder's own vector for each text (BERT's pooler) when it is wanted.
     """
 
-    layers: tuple[Tensor, ...]
+    layers: Sequence[Tensor]
     wrap: Callable[[Tensor], Tokens]
     summary: Callable[[], Tensor]
 

@@ -166,3 +166,19 @@ def test_a_buffer_of_another_type_takes_the_words_gradient() -> None:
     table.gradient_VD = torch.zeros(6, 3)
     torch.autograd.backward(table(torch.tensor([1, 5, 1])).bfloat16().sum())
     assert table.gradient_VD.sum(1).tolist() == [0.0, 6.0, 0.0, 0.0, 0.0, 3.0]
+
+
+def test_layers_that_nobody_reads_are_not_computed(encoder: Bert) -> None:
+    computed: list[int] = []
+    for number, layer in enumerate(encoder.layers, 1):
+        layer.register_forward_hook(lambda *_, number=number: computed.append(number))
+    output = encoder(PackedBatch.pack([[1, 2, 3], [4, 5]]))
+    assert (computed, len(output.layers)) == ([], encoder.depth + 1)
+    lowest = output.layers[1]
+    assert computed == [1]
+    output.summary()
+    assert output.layers[1] is lowest
+    assert len(output.layers[1:]) == encoder.depth
+    assert computed == list(range(1, encoder.depth + 1))
+    with pytest.raises(IndexError):
+        output.layers[encoder.depth + 1]

@@ -66,12 +66,12 @@ def assert_close(one: Mapping[str, Tensor], other: Mapping[str, Tensor], toleran
 # -- against plain torch ---------------------------------------------------------------------------------------------
 
 
-def mean_loss(task: str, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
+def mean_loss(task: str, logits_NC: Tensor, labels_N: Tensor, train_N: Tensor) -> Tensor:
     if task == "sentiment":
         return F.cross_entropy(logits_NC, labels_N)
     if task == "paraphrase":
         return F.binary_cross_entropy_with_logits(logits_NC.squeeze(1), labels_N.float())
-    return F.mse_loss(logits_NC.squeeze(1), labels_N)
+    return F.mse_loss(logits_NC.squeeze(1), (labels_N - train_N.mean()) / train_N.std(correction=0))
 
 
 def task_gradients(model: Model, parts: Parts, step: int) -> dict[str, dict[str, Tensor]]:
@@ -79,9 +79,10 @@ def task_gradients(model: Model, parts: Parts, step: int) -> dict[str, dict[str,
     gradients = {}
     named = dict(model.named_parameters())
     for micro in parts.stages[0].plan(step):
-        batch = parts.train_rows[micro.task].pack(micro.rows)
+        batch, train_N = parts.train_rows[micro.task].pack(micro.rows), parts.train_rows[micro.task].labels_N
         assert batch.labels_N is not None
-        loss = mean_loss(micro.task, model(micro.task, batch), batch.labels_N)
+        assert train_N is not None
+        loss = mean_loss(micro.task, model(micro.task, batch), batch.labels_N, train_N)
         found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
         gradients[micro.task] = {n: g for n, g in zip(named, found, strict=True) if g is not None}
     return gradients

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polytask.packing import EncoderOutput, PackedBatch, PackedTokens
+from polytask.packing import EncoderOutput, Layers, PackedBatch, PackedTokens
 
 from .attention import SelfAttention
 from .base import Encoder, LayerNorm, Linear, WordEmbedding, dropout
@@ -121,14 +121,11 @@ class Bert(Encoder):
             raise ValueError(f"a text of {batch.longest} tokens; this encoder has {self.shape.positions} positions")
         words_PD = self.embed(batch) if embeddings is None else embeddings
         hidden_PD = self.embeddings(words_PD, batch, dtype or self.compute)
-        hidden = [hidden_PD]
-        for layer in self.layers:
-            hidden_PD = layer(hidden_PD, batch)
-            hidden.append(hidden_PD)
+        layers = Layers(hidden_PD, (partial(_through, layer, batch) for layer in self.layers))
         return EncoderOutput(
-            tuple(hidden),
+            layers,
             wrap=lambda layer_PD: PackedTokens(layer_PD, batch.runs),
-            summary=lambda: self._pool(PackedTokens(hidden_PD, batch.runs)),
+            summary=lambda: self._pool(PackedTokens(layers[-1], batch.runs)),
         )
 
     def _pool(self, tokens: PackedTokens) -> Tensor:
@@ -152,6 +149,11 @@ class Bert(Encoder):
             return 0
         within = re.match(r"layers\.(\d+)\.", name)
         return int(within[1]) + 1 if within else self.depth + 1
+
+
+def _through(layer: nn.Module, batch: PackedBatch, hidden_PD: Tensor) -> Tensor:
+    higher_PD: Tensor = layer(hidden_PD, batch)
+    return higher_PD
 
 
 def _initialise(module: nn.Module) -> None:

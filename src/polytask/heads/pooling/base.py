@@ -42,8 +42,8 @@ class Pooling(nn.Module, ABC):
 class LayerPooling(Pooling):
     """A pooling over ``layers``: where there are several, each token's vector is its mean over them.
 
-    Seed 003 (Jeon, §5.4) averages the hidden states: read as those of all layers, that is ``layers = "all"``; read as
-    those of all tokens, it is the pooling "mean".
+    Jeon (CS224N report, §5.4) averages the hidden states: read as those of all layers, that is ``layers = "all"``; read
+    as those of all tokens, it is the pooling "mean".
     """
 
     def __init__(self, width: int, *, layers: Layers = "last") -> None:
