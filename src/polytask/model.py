@@ -6,7 +6,7 @@ Shapes: N rows, P tokens of a packed batch, D width, C logits.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,7 +22,7 @@ from polytask.heads.projection import Projection
 from polytask.heads.thresholds import Thresholds
 from polytask.packing import EncoderOutput, PackedBatch, RowBatch
 from polytask.runtime.device import DTYPES
-from polytask.runtime.keys import reseed
+from polytask.runtime.keys import draws_kept, reseed
 from polytask.tasks.kinds.mlm import condensed
 from polytask.tasks.task import Task
 
@@ -52,9 +52,12 @@ class TaskHead(nn.Module):
         self.thresholds = thresholds or nn.Identity()
         self.orders = orders
 
-    def forward(self, vectors: Sequence[Tensor]) -> Tensor:
-        """Return logits ``(N, C)`` from one vector ``(N, D)`` for each row, or two."""
-        projected = [self.projection(vector_ND) for vector_ND in vectors]
+    def forward(self, vectors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the logits ``(N, C)`` of each order, from one pooled vector ``(N, D)`` for each row, or two."""
+        return self.orders(self.judge, [self.projection(vector_ND) for vector_ND in vectors])
+
+    def judge(self, projected: Sequence[Tensor]) -> Tensor:
+        """Return logits ``(N, C)`` from one projected vector for each row, or two in the order that they are given in."""
         merged_ND = projected[0] if self.merge is None else self.merge(*projected)
         logits_NC: Tensor = self.thresholds(self.head(merged_ND))
         return logits_NC
@@ -80,9 +83,10 @@ class TokenHead(TaskHead):
         super().__init__(EveryToken(words.embedding_dim), head)
         self.tied = (words,)
 
-    def forward(self, vectors: Sequence[Tensor]) -> Tensor:
-        logits_MV: Tensor = self.head(vectors[0].flatten(0, 1), self.tied[0].decode)
-        return logits_MV.view(*vectors[0].shape[:2], -1)
+    def judge(self, projected: Sequence[Tensor]) -> Tensor:
+        (vectors_NKD,) = projected
+        logits_MV: Tensor = self.head(vectors_NKD.flatten(0, 1), self.tied[0].decode)
+        return logits_MV.view(*vectors_NKD.shape[:2], -1)
 
     def pool(self, output: EncoderOutput, stream: PackedBatch) -> Tensor:
         """Return the vectors of the masked tokens, ``(N, K, D)``, fp32."""
@@ -132,8 +136,7 @@ class Model(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Return logits ``(N, C)``, fp32, in the order of ``batch.rows``: the mean over the orders of a pair."""
-        head = self.head(task)
-        return mean(head.orders(head, self.encode(task, batch, embeddings, dtype=dtype)))
+        return mean(self.head(task)(self.encode(task, batch, embeddings, dtype=dtype)))
 
     def encode(
         self,
@@ -238,7 +241,7 @@ class TaskView:
             outs = []
             for number, vector_ND in enumerate(vectors):
                 mixed = [*beside.vectors[:number], vector_ND, *beside.vectors[number + 1 :]]
-                with _draws_kept(vector_ND.device):  # every result has the masks that the first one's head drew
+                with draws_kept(vector_ND.device):  # every result has the masks that the first one's head drew
                     outs.append(self._judge(self.model, mixed))
         return outs
 
@@ -249,8 +252,7 @@ class TaskView:
     def _judge(self, model: Model, vectors: Sequence[Tensor]) -> Out:
         if self.batch.labels_N is None:
             raise ValueError(f"task '{self.task.name}': a batch without labels has no loss")
-        head = model.head(self.task.name)
-        logits = head.orders(head, vectors)
+        logits = model.head(self.task.name)(vectors)
         loss_N = mean([self.task.kind.loss(logits_NC, self.batch.labels_N) for logits_NC in logits])
         if self.task.consistency:
             loss_N = loss_N + self.task.consistency * self.task.kind.divergence(*logits)
@@ -271,12 +273,6 @@ def _dropout_off(model: Model) -> Iterator[None]:
         yield
     finally:
         model.train(training)
-
-
-def _draws_kept(device: torch.device) -> AbstractContextManager[None]:
-    if device.type == "cpu":
-        return torch.random.fork_rng([])
-    return torch.random.fork_rng([device], device_type=device.type)
 
 
 @contextmanager

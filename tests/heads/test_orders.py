@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from polytask.heads.orders import as_given, exchanged, neighbours
@@ -35,3 +36,10 @@ def test_texts_that_were_encoded_apart_change_places() -> None:
     uv_NC, vu_NC = exchanged(linear, [u_ND, v_ND])
     torch.testing.assert_close(uv_NC, (u_ND + 2 * v_ND) @ WEIGHT_DC)
     torch.testing.assert_close(vu_NC, (v_ND + 2 * u_ND) @ WEIGHT_DC)
+
+
+def test_dropout_is_the_same_in_both_orders() -> None:
+    u_ND, v_ND = torch.randn(2, 64, 4)
+    uv_NC, vu_NC = exchanged(lambda vectors: F.dropout(vectors[0] + vectors[1], 0.5), [u_ND, v_ND])
+    assert torch.equal(uv_NC, vu_NC)
+    assert not torch.equal(F.dropout(u_ND, 0.5), F.dropout(u_ND, 0.5))

@@ -115,7 +115,7 @@ def test_a_projection_stands_between_pooling_and_merge(tiny: Tiny) -> None:
     u, v = projection(u_ND), projection(v_ND)
     cosine = (u * v).sum(1, keepdim=True) / (u.norm(dim=1) * v.norm(dim=1))[:, None]
     merged = torch.cat([u, v, (u + v) ** 2, (u - v) ** 2, cosine], 1)
-    torch.testing.assert_close(model.head("similarity")([u_ND, v_ND]), model.head("similarity").head(merged))
+    torch.testing.assert_close(model.head("similarity")([u_ND, v_ND]), (model.head("similarity").head(merged),))
 
 
 def test_a_joined_pair_has_token_types_unless_the_recipe_leaves_them_out(tiny: Tiny) -> None:
@@ -137,7 +137,7 @@ def test_coral_gives_any_head_one_score_at_thresholds(tiny: Tiny) -> None:
     head = built(recipe).model.eval().head("sentiment")
     assert isinstance(head.thresholds, Thresholds)
     assert head.head.outputs == 1
-    logits_NC = head([torch.randn(3, 32, generator=torch.Generator().manual_seed(0))])
+    (logits_NC,) = head([torch.randn(3, 32, generator=torch.Generator().manual_seed(0))])
     assert logits_NC.shape == (3, 4)
     torch.testing.assert_close(torch.diff(logits_NC, dim=1), torch.diff(head.thresholds.bias).expand(3, 3))
 

@@ -491,6 +491,32 @@ def test_scores_that_are_all_the_same_have_the_unit_of_the_range() -> None:
     assert new("regression").settle([4.0, 4.0]) == pytest.approx({"unit": unit, "center": 4.0}, abs=1e-4)
 
 
+def test_scores_settle_as_a_pass_shows_them() -> None:
+    codes, shares = [0.0] * 9 + [5.0], [1 / 9] * 9 + [1.0]
+    assert new("regression").settle(codes) == pytest.approx({"unit": 1.5, "center": 0.5})
+    assert new("regression").settle(codes, shares) == pytest.approx({"unit": 2.5, "center": 2.5})
+
+
+@pytest.mark.parametrize("output", ["standard", "sigmoid", "cosine", "shifted_cosine", "relu_cosine"])
+def test_small_differences_do_not_drown_in_scores_far_from_zero(output: str) -> None:
+    kind = new("regression", output=output, range=[1990.0, 2030.0], unit=4.0)
+    a_N1 = torch.linspace(0.1, 0.9, 50)[:, None]
+    b_N1 = a_N1 + 2.0**-14
+    near = new("regression", output=output, range=[0.0, 40.0], unit=4.0)
+    assert (kind.divergence(a_N1, b_N1) > 0).all()
+    torch.testing.assert_close(kind.divergence(a_N1, b_N1), near.divergence(a_N1, b_N1))
+    torch.testing.assert_close(
+        kind.divergence(a_N1, b_N1), kind.divergence(a_N1.double(), b_N1.double()).float(), rtol=0.1, atol=0
+    )
+
+
+@pytest.mark.parametrize(("span", "step", "bins"), [(1.0, 0.1, 10), (5.0, 0.2, 25), (5.0, 0.5, 10), (100.0, 1.0, 100)])
+def test_scores_on_a_grid_fall_into_one_bin_each(span: float, step: float, bins: int) -> None:
+    kind = new("regression", range=[0.0, span])
+    grid = kind.collate([kind.encode(f"{step * n:.1f}") for n in range(bins + 1)])
+    assert kind.groups(grid, bins).tolist() == [*range(bins), bins - 1]
+
+
 def test_scores_are_clipped_to_the_range_in_predictions_but_not_in_the_loss() -> None:
     kind = new("regression", output="raw")
     assert kind.decode(torch.tensor([[-3.0], [2.0], [9.0]])).values == [0.0, 2.0, 5.0]

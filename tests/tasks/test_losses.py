@@ -143,6 +143,7 @@ def test_balanced_weights_need_train_first(name: str) -> None:
     with pytest.raises(ValueError, match="has no row of 'yes'"):
         kind.settle([0, 0])
     assert kind.settle([0, 0, 0, 1]) == {"class_weights": [2 / 3, 2.0]}
+    assert kind.settle([0, 0, 0, 1], [1 / 3] * 3 + [1.0]) == {"class_weights": pytest.approx([1.0, 1.0])}
 
 
 @pytest.mark.parametrize("name", [name for name in kinds.names() if kinds.member(name).has_labels])

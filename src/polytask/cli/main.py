@@ -91,8 +91,9 @@ def show(recipe: RecipeArgument, set: Set = None) -> None:
     """Print a recipe with presets, overrides and every default visible."""
     from polytask.config import to_toml
     from polytask.recipe.load import load_recipe
+    from polytask.recipe.visible import spelt_out
 
-    typer.echo(to_toml(load_recipe(recipe, set or ()).recipe), nl=False)
+    typer.echo(to_toml(spelt_out(load_recipe(recipe, set or ()).recipe)), nl=False)
 
 
 @app.command()
@@ -204,10 +205,14 @@ def predict(
 @app.command("list")
 def list_members(
     room: Annotated[str | None, typer.Argument(metavar="ROOM", help="One room; all by default.")] = None,
+    member: Annotated[str | None, typer.Argument(metavar="MEMBER", help="A member: all that there is to know.")] = None,
 ) -> None:
-    """List the members of the open rooms with a line on each."""
-    from polytask.recipe.catalogue import catalogue
+    """List the members of the open rooms with a line on each, or describe one with its options."""
+    from polytask.recipe.catalogue import catalogue, description
 
+    if room is not None and member is not None:
+        typer.echo(description(room, member))
+        return
     for name, members in catalogue(room).items():
         progress.console.print(f"[bold]{name}[/bold]")
         for member, summary in members.items():

@@ -6,11 +6,12 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 
 from polytask.config import Member, Recipe, TaskSettings, to_toml
@@ -23,6 +24,7 @@ from polytask.runtime.device import DTYPES, pick_device, pick_precision, surroun
 from polytask.runtime.files import digest, write_text
 from polytask.runtime.folder import Index, RunFolder
 from polytask.runtime.processes import Processes
+from polytask.tasks.kinds.base import Kind, kinds
 from polytask.tasks.task import Task
 from polytask.training.checkpoint import save_tensors
 from polytask.training.loop import Trainer, checkpoint_name
@@ -39,6 +41,7 @@ from .members import new_kind, new_model, new_task
 from .objectives import adopt_language_heads
 from .stages import new_stage
 from .tables import Tables, all_texts, check_unchanged, read_tables, task_rows, training_rows
+from .visible import spelt_out
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Parts:
     device: torch.device
     fingerprints: dict[str, dict[str, str]]
     extra_rows: dict[str, dict[str, int]]
+    settled: dict[str, dict[str, Any]]
+    """Options of each task's kind that its rows of train decided."""
 
     def trainer(self, folder: RunFolder, watcher: Watcher, processes: Processes) -> Trainer:
         """Return what runs the stages into a run folder."""
@@ -100,7 +105,8 @@ def build(
         encoder = new_encoder(recipe.encoder, tokenizer, loaded.base, recipe.seed)
     check_vocabulary(encoder, tokenizer, "this run")
     _settle_fit(recipe, Outline.of(encoder))
-    tasks = new_tasks(recipe, encoder)
+    settled = {name: found for name in recipe.tasks if (found := _settled(recipe.tasks[name], tables[name]))}
+    tasks = new_tasks(with_settled(recipe, settled), encoder)
     train_rows = {name: training_rows(tables[name].train, task, tokenizer) for name, task in tasks.items()}
     judged = {name: t.dev for name, t in tables.items() if t.dev is not None and not tasks[name].auxiliary}
     dev_rows = {name: task_rows(dev, tasks[name], tokenizer) for name, dev in judged.items()}
@@ -115,7 +121,9 @@ def build(
     _tell_idle(recipe, stages, told)
     fingerprints = {name: table.fingerprints for name, table in tables.items()}
     extra_rows = {name: dict(table.extra) for name, table in tables.items() if table.extra}
-    return Parts(recipe, tokenizer, tasks, train_rows, dev_rows, model, stages, device, fingerprints, extra_rows)
+    return Parts(
+        recipe, tokenizer, tasks, train_rows, dev_rows, model, stages, device, fingerprints, extra_rows, settled
+    )
 
 
 def new_tasks(recipe: Recipe, encoder: Encoder) -> dict[str, Task]:
@@ -146,6 +154,7 @@ def write_run(parts: Parts, folder: RunFolder, processes: Processes) -> None:
     save_tensors(dict(parts.model.named_parameters()), folder.weights(start))
     notes = {"surroundings": surroundings(parts.device, processes.size), "fingerprints": parts.fingerprints}
     notes |= {"extra_rows": parts.extra_rows} if parts.extra_rows else {}
+    notes |= {"settled": parts.settled} if parts.settled else {}
     recipe = to_toml(_with_own_tables_relative(parts.recipe, folder), notes)
     written = (folder.tokenizer, folder.encoder, folder.weights(start))
     hashes = {folder.name_of(path): digest(path) for path in written}
@@ -155,7 +164,7 @@ def write_run(parts: Parts, folder: RunFolder, processes: Processes) -> None:
 
 
 def open_run(path: Path) -> tuple[RunFolder, Loaded, dict[str, Any]]:
-    """Return a run folder, its resolved recipe, and what it noted about where it was made.
+    """Return a run folder, its resolved recipe with what train has settled, and what it noted about where it was made.
 
     Raises RunFolderError when it is no run folder, of another format, or when its recipe was altered.
     """
@@ -169,7 +178,12 @@ def open_run(path: Path) -> tuple[RunFolder, Loaded, dict[str, Any]]:
         raise RunFolderError(f"{folder.recipe} is damaged: {error}.") from error
     if not isinstance(notes, dict):
         raise RunFolderError(f"{path} is not a run folder: its recipe.toml was not written by a run.")
-    return folder, load_recipe(folder.recipe), notes
+    loaded = load_recipe(folder.recipe)
+    try:
+        recipe = with_settled(loaded.recipe, notes.get("settled", {}))
+    except (AttributeError, KeyError, TypeError, ValueError, RecipeError) as error:
+        raise RunFolderError(f"{folder.recipe} is damaged: what it says of 'settled' fits no task.") from error
+    return folder, replace(loaded, recipe=recipe), notes
 
 
 def open_tokenizer(folder: RunFolder) -> Tokenizer:
@@ -227,7 +241,7 @@ def _resolved(loaded: Loaded, tables: Mapping[str, Tables], device: torch.device
         "precision": pick_precision(recipe.precision, device),
         "device": device.type,
     }
-    return recipe.model_copy(update=changes)
+    return spelt_out(recipe.model_copy(update=changes))
 
 
 def _resolved_task(settings: TaskSettings, tables: Tables, folder: Path) -> TaskSettings:
@@ -237,7 +251,6 @@ def _resolved_task(settings: TaskSettings, tables: Tables, folder: Path) -> Task
         if isinstance(value, str) and not value.startswith("hub:"):
             changes[split] = str((folder / Path(value).expanduser()).resolve())
     changes |= resolved_extra(settings, folder)
-    changes["kind"] = _settled_kind(settings, tables)
     return settings.model_copy(update=changes)
 
 
@@ -252,15 +265,36 @@ def _with_own_tables_relative(recipe: Recipe, folder: RunFolder) -> Recipe:
     return recipe.model_copy(update={"tasks": tasks})
 
 
-def _settled_kind(settings: TaskSettings, tables: Tables) -> Member:
-    """Return a task's kind with the options that train decides as numbers, so that no one has to read train again."""
+def with_settled(recipe: Recipe, settled: Mapping[str, Mapping[str, Any]]) -> Recipe:
+    """Return a recipe with the options in it that its tasks' rows of train decided, so that no one reads train again."""
+    tasks = dict(recipe.tasks)
+    for name, options in settled.items():
+        kind = tasks[name].kind
+        assert kind is not None
+        filled = Member(name=kind.name, **{**kind.options, **options})
+        kinds.check(filled.name, filled.options)
+        tasks[name] = tasks[name].model_copy(update={"kind": filled})
+    return recipe.model_copy(update={"tasks": tasks})
+
+
+def _settled(settings: TaskSettings, tables: Tables) -> dict[str, Any]:
     kind = new_kind(settings, tables.labels)
-    assert settings.kind is not None
+    codes = [kind.encode(label) for label in tables.train.labels]
     try:
-        decided = kind.settle([kind.encode(label) for label in tables.train.labels])
+        return kind.settle(codes, _shares(settings, kind, codes))
     except ValueError as error:
         raise TableError(f"{tables.train.name} {error}.") from error
-    return Member(name=settings.kind.name, **{**settings.kind.options, **decided})
+
+
+def _shares(settings: TaskSettings, kind: Kind, codes: Sequence[Any]) -> list[float] | None:
+    """Return how often each row comes up in a pass that resampling evens out; None for equally often."""
+    if settings.resample is None:
+        return None
+    _, groups_N, sizes_G = np.unique(
+        kind.groups(kind.collate(codes), settings.resample.bins), return_inverse=True, return_counts=True
+    )
+    shares: list[float] = (1 / sizes_G[groups_N]).tolist()
+    return shares
 
 
 def _tell_unseen(stages: Sequence[Stage], told: Callable[[str], None]) -> None:

@@ -6,6 +6,7 @@ A resumed run needs no saved generator, processes cannot drift apart, and "the s
 from __future__ import annotations
 
 import hashlib
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -33,3 +34,10 @@ def numpy_generator(*key: int | str) -> np.random.Generator:
 def torch_generator(*key: int | str) -> torch.Generator:
     """Return a torch CPU generator for a key."""
     return torch.Generator().manual_seed(seed_of(*key))
+
+
+def draws_kept(device: torch.device) -> AbstractContextManager[None]:
+    """Return what has everything after it draw again what was drawn within it, on the CPU and on ``device``."""
+    if device.type == "cpu":
+        return torch.random.fork_rng([])
+    return torch.random.fork_rng([device], device_type=device.type)

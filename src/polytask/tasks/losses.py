@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,15 +68,18 @@ class Emphasis:
         weights_C = self._weights(loss_N)
         return loss_N if weights_C is None else loss_N * weights_C[labels_N]
 
-    def settle(self, codes: Sequence[int]) -> dict[str, Any]:
-        """Return the options that the classes of train decide: the numbers of balanced weights."""
+    def settle(self, codes: Sequence[int], shares: Sequence[float] | None = None) -> dict[str, Any]:
+        """Return the options that the classes of train decide: the numbers of balanced weights.
+
+        Rows count as often as they come up in a pass: where resampling has evened out the classes, all weights are 1.
+        """
         if not self.balanced:
             return {}
-        counts = torch.bincount(torch.tensor(codes, dtype=torch.int64), minlength=len(self.classes)).tolist()
+        counts = np.bincount(np.asarray(codes, dtype=np.int64), weights=shares, minlength=len(self.classes)).tolist()
         absent = [name for name, count in zip(self.classes, counts, strict=True) if not count]
         if absent:
             raise ValueError(f"has no row of {listed(absent)}, so class_weights cannot be 'balanced'")
-        return {"class_weights": [len(codes) / (len(counts) * count) for count in counts]}
+        return {"class_weights": [sum(counts) / (len(counts) * count) for count in counts]}
 
     def _weights(self, like: Tensor) -> Tensor | None:
         if self.balanced:

@@ -99,8 +99,11 @@ class Kind(ABC):
             raise ValueError(f"has {len(labels)} different labels, such as {labels[0]!r}; is it a regression task?")
         return labels
 
-    def settle(self, codes: Sequence[Any]) -> dict[str, Any]:
-        """Return the options that the labels of train decide, as numbers. Raises ValueError when they cannot."""
+    def settle(self, codes: Sequence[Any], shares: Sequence[float] | None = None) -> dict[str, Any]:
+        """Return the options that the labels of train decide, as numbers. Raises ValueError when they cannot.
+
+        ``shares`` says how often each row comes up in a pass, relative to the others; equally often by default.
+        """
         return {}
 
     def groups(self, labels_N: Tensor, bins: int | None = None) -> NDArray[np.int64]:

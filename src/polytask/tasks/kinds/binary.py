@@ -57,8 +57,8 @@ class Binary(Kind):
             return F.binary_cross_entropy_with_logits(margin_N1[:, 0], labels_N.to(logits_NC.dtype), reduction="none")
         return self.emphasis.loss(F.logsigmoid(torch.cat([-margin_N1, margin_N1], 1)), labels_N)
 
-    def settle(self, codes: Sequence[int]) -> dict[str, Any]:
-        return self.emphasis.settle(codes)
+    def settle(self, codes: Sequence[int], shares: Sequence[float] | None = None) -> dict[str, Any]:
+        return self.emphasis.settle(codes, shares)
 
     def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
         return bernoulli_kl(_margin(a_NC), _margin(b_NC))

@@ -36,8 +36,8 @@ class Classification(Kind):
             return F.cross_entropy(logits_NC, labels_N, reduction="none")
         return self.emphasis.loss(logits_NC.log_softmax(-1), labels_N)
 
-    def settle(self, codes: Sequence[int]) -> dict[str, Any]:
-        return self.emphasis.settle(codes)
+    def settle(self, codes: Sequence[int], shares: Sequence[float] | None = None) -> dict[str, Any]:
+        return self.emphasis.settle(codes, shares)
 
     def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
         return symmetric_kl(a_NC.log_softmax(-1), b_NC.log_softmax(-1))

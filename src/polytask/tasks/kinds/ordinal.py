@@ -57,8 +57,8 @@ class Ordinal(Kind):
         loss_N = each_NC.sum(1) if self.method == "coral" else (each_NC * asked_NC).sum(1)
         return self.emphasis.weigh(loss_N, labels_N)
 
-    def settle(self, codes: Sequence[int]) -> dict[str, Any]:
-        return self.emphasis.settle(codes)
+    def settle(self, codes: Sequence[int], shares: Sequence[float] | None = None) -> dict[str, Any]:
+        return self.emphasis.settle(codes, shares)
 
     def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
         return bernoulli_kl(a_NC, b_NC)

@@ -38,8 +38,9 @@ class Regression(Kind):
 
     Errors are squared in multiples of ``unit``, so that the loss of a model that knows nothing is about 1, like that of
     a classification, whatever the scores measure: an error in points would outweigh all other tasks of a joint step.
-    ``unit = 1`` is the error in points, as the reports have it. ``unit`` and ``center`` are the standard deviation and
-    the mean over train unless given; before train was read, those of scores spread evenly over the range.
+    ``unit = 1`` is the error in points; ``unit = 5`` over [0, 5] is that of labels scaled to [0, 1] (Ma, Albright & Li,
+    §3.5). ``unit`` and ``center`` are the standard deviation and the mean over a pass of train unless given; before
+    train was read, those of scores spread evenly over the range.
     """
 
     has_labels = False
@@ -74,23 +75,27 @@ class Regression(Kind):
         self.unit = (self.high - self.low) / math.sqrt(12) if unit is None else unit
         self.center = (self.low + self.high) / 2 if center is None else center
 
-    def settle(self, codes: Sequence[float]) -> dict[str, float]:
+    def settle(self, codes: Sequence[float], shares: Sequence[float] | None = None) -> dict[str, float]:
         """Return ``unit`` and ``center`` of the scores of train, where they were not given.
 
         Scores that are all the same have no spread: the unit is then the range's.
         """
-        shares_N = self._shares(np.asarray(codes, dtype=np.float64))
-        span = self.high - self.low
-        found = {"unit": float(shares_N.std()) * span or self.unit}
+        places_N = self._places(np.asarray(codes, dtype=np.float64))
+        mean = float(np.average(places_N, weights=shares))
+        spread = math.sqrt(np.average((places_N - mean) ** 2, weights=shares))
+        found = {"unit": spread * (self.high - self.low) or self.unit}
         if self.output == "standard":
-            found["center"] = self.low + float(shares_N.mean()) * span
+            found["center"] = self.low + mean * (self.high - self.low)
         return {name: value for name, value in found.items() if self._given[name] is None}
 
     def groups(self, labels_N: Tensor, bins: int | None = None) -> NDArray[np.int64]:
-        """Return which of ``bins`` bins of equal width (10) each score lies in; the upper end belongs to the last."""
+        """Return which of ``bins`` bins of equal width (10) each score lies in; the upper end belongs to the last.
+
+        A score on an edge belongs to the bin above it, whatever fp32 makes of 0.7 or 0.9.
+        """
         count = bins or 10
-        shares_N = self._shares(to_numpy(labels_N))
-        return np.clip((shares_N * count).astype(np.int64), 0, count - 1)
+        places_N = self._places(to_numpy(labels_N))
+        return np.clip(np.floor(places_N * count + 1e-4).astype(np.int64), 0, count - 1)
 
     @property
     def outputs(self) -> int:
@@ -110,17 +115,17 @@ class Regression(Kind):
         return value
 
     def scores(self, logits_NC: Tensor) -> Tensor:
-        """Return scores ``(N,)`` in units of the label, not yet clipped."""
+        """Return scores ``(N,)`` in points of the label, not yet clipped."""
         raw_N = logits_NC[:, 0]
         if self.output == "standard":
             return self.center + self.unit * raw_N
         return raw_N if self.output == "raw" else self.low + (self.high - self.low) * SHARES[self.output](raw_N)
 
     def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
-        return ((self.scores(logits_NC) - labels_N) / self.unit) ** 2
+        return (self._units(logits_NC) - (labels_N - self._origin) / self.unit) ** 2
 
     def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
-        return ((self.scores(a_NC) - self.scores(b_NC)) / self.unit) ** 2
+        return (self._units(a_NC) - self._units(b_NC)) ** 2
 
     def decode(self, logits_NC: Tensor) -> Decoded:
         return Decoded([float(score) for score in to_numpy(self._clipped(logits_NC))])
@@ -133,7 +138,20 @@ class Regression(Kind):
             "mse": metrics.mse(predicted_N, true_N),
         }
 
-    def _shares(self, scores_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    @property
+    def _origin(self) -> float:
+        return {"standard": self.center, "raw": 0.0}.get(self.output, self.low)
+
+    def _units(self, logits_NC: Tensor) -> Tensor:
+        # How many units a score lies above the origin, which is never added first: of scores around 2,000, fp32 would
+        # round away what a small noise does to them.
+        raw_N = logits_NC[:, 0]
+        if self.output == "standard":
+            return raw_N
+        share_N = raw_N if self.output == "raw" else (self.high - self.low) * SHARES[self.output](raw_N)
+        return share_N / self.unit
+
+    def _places(self, scores_N: NDArray[np.float64]) -> NDArray[np.float64]:
         return (scores_N - self.low) / (self.high - self.low)
 
     def _clipped(self, logits_NC: Tensor) -> Tensor:
