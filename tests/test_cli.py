@@ -196,6 +196,11 @@ def test_list_prints_every_member_with_a_line(polytask: Polytask) -> None:
     only = polytask("list", "aggregators").out
     assert "pcgrad" in only
     assert "classification" not in only
+    described = polytask("list", "heads", "mlp").out
+    assert all(
+        line in described for line in ("  layers = 1  (whole number)", '  activation = "relu"  ("relu" or "gelu")')
+    )
+    assert_one_sentence(polytask("list", "heads", "mpl"), 2, "'mpl' is not one of the heads", "Did you mean 'mlp'")
     assert_one_sentence(polytask("list", "agregators"), 2, "no room 'agregators'", "Did you mean 'aggregators'")
 
 

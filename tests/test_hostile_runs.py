@@ -186,6 +186,16 @@ ATTACKS: dict[str, tuple[Attack, tuple[str, ...]]] = {
     ),
     "no resolved table": (recipe(lambda tables: tables.pop("resolved")), ("its recipe.toml was not written by a run",)),
     "a resolved table that is none": (recipe(lambda tables: tables.update(resolved=3)), ("was not written by a run",)),
+    "settled options of no task": (
+        recipe(lambda tables: tables["resolved"].update(settled={"../x": {"unit": 1.0}})), (RECIPE, "'settled' fits no task"),
+    ),
+    "settled options that there are not": (
+        recipe(lambda tables: tables["resolved"].update(settled={"similarity": {"os.system": 1.0}})), ("'settled' fits no",),
+    ),
+    "settled options that are none": (recipe(lambda tables: tables["resolved"].update(settled=[3])), ("'settled' fits no",)),
+    "a settled unit of nothing": (
+        recipe(lambda tables: tables["resolved"].update(settled={"similarity": {"unit": 0.0}})), ("unit is 0",),
+    ),
     "no task": (recipe(lambda tables: tables.update(tasks={})), ("tasks: is {}",)),
     # -- the weights ---------------------------------------------------------------------------------------------------
     "weights that run code": (pickled, ("is damaged",)),

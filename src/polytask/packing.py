@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import overload
+from typing import Protocol, overload
 
 import numpy as np
 import torch
@@ -264,6 +264,12 @@ class Layers(Sequence[Tensor]):
         return self._known[number]
 
 
+class Summary(Protocol):
+    """Computes an encoder's own vector ``(N, D)`` for each text: of the last layer, or of the given hidden vectors."""
+
+    def __call__(self, hidden_PD: Tensor | None = None) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class EncoderOutput:
     """What an encoder makes of a batch.
@@ -274,7 +280,7 @@ class EncoderOutput:
 
     layers: Sequence[Tensor]
     wrap: Callable[[Tensor], Tokens]
-    summary: Callable[[], Tensor]
+    summary: Summary
 
     def tokens(self, layer: int = -1, dtype: torch.dtype | None = None) -> Tokens:
         """Return the tokens of a layer, in another type if ``dtype`` is given (long sums want fp32)."""

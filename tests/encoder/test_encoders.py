@@ -180,6 +180,18 @@ def test_gradients_of_a_layer_reach_it_and_all_below_but_none_above(encoder: Enc
             assert (parameter.grad is not None) == (encoder.layer_of(name) <= layer), name
 
 
+def test_a_summary_can_be_had_of_any_layer_or_says_why_not(encoder: Encoder) -> None:
+    output = encoder.eval()(pack(some_texts()))
+    if not encoder.summarises_layers:
+        with pytest.raises(ValueError, match="reads its last layer"):
+            output.summary(output.layers[1])
+        return
+    torch.testing.assert_close(output.summary(output.layers[-1]), output.summary())
+    lower_ND = output.summary(output.layers[-2] if encoder.depth > 1 else output.layers[0])
+    assert lower_ND.shape == output.summary().shape
+    assert not torch.allclose(lower_ND, output.summary())
+
+
 def test_only_the_summary_uses_its_own_parameters(encoder: Encoder) -> None:
     torch.autograd.backward(encoder(pack(some_texts())).layers[-1].square().sum())
     assert all(parameter.grad is None for parameter in encoder.summary_parameters())

@@ -54,7 +54,7 @@ def output_of(hidden_PD: Tensor, lengths: tuple[int, ...] = LENGTHS) -> EncoderO
     return EncoderOutput(
         (3 * hidden_PD.sin(), hidden_PD**2 - 1, hidden_PD),
         wrap=lambda layer_PD: PackedTokens(layer_PD, runs),
-        summary=lambda: 2 * PackedTokens(hidden_PD, runs).first(),
+        summary=lambda given_PD=None: 2 * PackedTokens(hidden_PD if given_PD is None else given_PD, runs).first(),
     )
 
 
@@ -89,7 +89,7 @@ def test_padding_does_not_matter(pooling: Pooling) -> None:
     padded = EncoderOutput(
         (3 * padded_NLD.sin(), padded_NLD**2 - 1, padded_NLD),
         wrap=lambda layer_NLD: PaddedTokens(layer_NLD, mask_NL),
-        summary=lambda: 2 * padded_NLD[:, 0],
+        summary=lambda given_NLD=None: 2 * (padded_NLD if given_NLD is None else given_NLD)[:, 0],
     )
     torch.testing.assert_close(pooling(padded), pooling(output_of(hidden_PD)))
 
@@ -97,7 +97,12 @@ def test_padding_does_not_matter(pooling: Pooling) -> None:
 def test_it_says_whether_it_reads_the_summary(pooling: Pooling) -> None:
     asked = []
     plain = output_of(hidden())
-    pooling(EncoderOutput(plain.layers, plain.wrap, lambda: (asked.append(1), plain.summary())[1]))  # type: ignore[func-returns-value]
+
+    def summary(hidden_PD: Tensor | None = None) -> Tensor:
+        asked.append(hidden_PD)
+        return plain.summary(hidden_PD)
+
+    pooling(EncoderOutput(plain.layers, plain.wrap, summary))
     assert bool(asked) == pooling.uses_summary
 
 
@@ -200,7 +205,11 @@ def test_the_mean_over_layers_is_taken_token_by_token_and_only_they_get_a_gradie
     mean_PD = torch.stack([stack[n].float() for n in chosen]).mean(0)
     runs = runs_of(LENGTHS)
     leaves = [layer.requires_grad_() for layer in stack]
-    output = EncoderOutput(tuple(leaves), wrap=lambda layer: PackedTokens(layer, runs), summary=lambda: leaves[0])
+    output = EncoderOutput(
+        tuple(leaves),
+        wrap=lambda layer: PackedTokens(layer, runs),
+        summary=lambda hidden_PD=None: 2 * PackedTokens(leaves[-1] if hidden_PD is None else hidden_PD, runs).first(),
+    )
     found_ND = new(name, {"layers": layers})(output)
     torch.testing.assert_close(found_ND, new(name, {})(output_of(mean_PD)))
     torch.autograd.backward((found_ND**2).sum())

@@ -59,7 +59,7 @@ BI = {"name": "bi", "features": ["cosine"]}
             "here it would read one vector for both texts",
         ),
         ("sentiment", {"pooling": {"name": "mean", "layers": []}}, "tasks.sentiment.pooling: 'mean' of the poolings"),
-        ("sentiment", {"pooling": {"name": "cls", "layers": "all"}}, "'cls' of the poolings takes no option 'layers'"),
+        ("sentiment", {"pooling": {"name": "cls", "layer": "all"}}, "'cls' of the poolings takes no option 'layer'"),
         ("sentiment", {"projection": {"layrs": 2}}, "projection.layrs: there is no such key. Did you mean 'layers'?"),
         ("sentiment", {"projection": {"layers": 0}}, "tasks.sentiment.projection.layers"),
         ("sentiment", {"kind": {"name": "ordinal", "method": "corral"}}, "wanted 'corn' or 'coral'"),

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from polytask.recipe.catalogue import ROOMS, catalogue
+from polytask.errors import UserError
+from polytask.recipe.catalogue import ROOMS, catalogue, description
 from polytask.recipe.load import bundled
 from polytask.recipe.schema import recipe_schema
 
@@ -191,3 +192,23 @@ def test_the_catalogue_holds_every_room_with_a_line_on_each_member() -> None:
         assert members, room
         assert all(line and not line.startswith("#") for line in members.values()), room
         assert catalogue(room) == {room: members}
+
+
+@pytest.mark.parametrize(("room", "member"), [(room, name) for room, names in catalogue().items() for name in names])
+def test_every_member_is_described_with_all_its_options(room: str, member: str) -> None:
+    text = description(room, member)
+    registry = next((registry for registry in ROOMS if registry.room == room), None)
+    if registry is None:
+        assert tomllib.loads(text)
+        return
+    assert text.startswith(registry.summary(member))
+    for option in registry.options(member):
+        (line,) = [line for line in text.splitlines() if line.startswith(f"  {option} = ")]
+        assert not any(foreign in line for foreign in ("typing", "<class", "None"))
+
+
+def test_what_there_is_not_cannot_be_described() -> None:
+    with pytest.raises(UserError, match="Did you mean 'stsb'"):
+        description("presets", "sts")
+    with pytest.raises(UserError, match="Did you mean 'heads'"):
+        description("heds", "mlp")

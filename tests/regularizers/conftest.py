@@ -48,7 +48,9 @@ class Net(Encoder):
         words_PD = self.embed(batch) if embeddings is None else embeddings
         hidden_PD = torch.tanh(words_PD @ self.inner.t()).to(dtype or self.compute)
         return EncoderOutput(
-            (words_PD, hidden_PD), wrap=lambda layer_PD: PackedTokens(layer_PD, batch.runs), summary=hidden_PD.sum
+            (words_PD, hidden_PD),
+            wrap=lambda layer_PD: PackedTokens(layer_PD, batch.runs),
+            summary=lambda hidden_PD=None: torch.empty(0),
         )
 
     def describe(self) -> dict[str, Any]:

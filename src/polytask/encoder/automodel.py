@@ -37,8 +37,11 @@ class AutoEncoder(Encoder):
     """A ``transformers`` model that takes word embeddings and returns the hidden vectors of all its layers.
 
     The model pads inside; its padding never leaves ``forward``. Weights stay fp32: passes in another type run under
-    autocast. ``positions`` is the length of the longest text that it takes.
+    autocast. ``positions`` is the length of the longest text that it takes. Its pooler is part of its own forward pass,
+    and so reads the last layer alone.
     """
+
+    summarises_layers = False
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -68,7 +71,7 @@ class AutoEncoder(Encoder):
         return EncoderOutput(
             tuple(block_NLD.flatten(0, 1).index_select(0, places_P) for block_NLD in blocks),
             wrap=lambda layer_PD: PackedTokens(layer_PD, batch.runs),
-            summary=lambda: self._summary(output),
+            summary=lambda hidden_PD=None: self._summary(output, hidden_PD),
         )
 
     def _run(self, words_PE: Tensor, batch: PackedBatch, places_P: Tensor, dtype: torch.dtype) -> Any:
@@ -83,9 +86,11 @@ class AutoEncoder(Encoder):
                 **types,
             )
 
-    def _summary(self, output: Any) -> Tensor:
+    def _summary(self, output: Any, hidden_PD: Tensor | None) -> Tensor:
         if not self.has_summary:
             raise ValueError("this encoder has no pooler")
+        if hidden_PD is not None:
+            raise ValueError("this encoder's pooler reads its last layer")
         summary_ND: Tensor = output.pooler_output
         return summary_ND
 

@@ -22,6 +22,7 @@ class Encoder(nn.Module, ABC):
     before positions, token types and LayerNorm, so that zero noise is exactly the clean pass.
 
     ``lowest_layer`` is the lowest of the hidden vectors that are ``width`` wide; 0 is the embeddings.
+    ``summarises_layers`` says whether ``EncoderOutput.summary`` can be had of other hidden vectors than the last layer's.
     ``positions`` is how many tokens a text may have. ``compute`` is the type of the activations; weights that
     ``shadowed`` names may be held in that type beside their fp32 masters, all others stay fp32.
     """
@@ -29,6 +30,7 @@ class Encoder(nn.Module, ABC):
     width: int
     has_summary: bool
     lowest_layer: int = 0
+    summarises_layers: bool = True
     positions: int = 512
     compute: torch.dtype = torch.float32
 

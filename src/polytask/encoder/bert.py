@@ -125,7 +125,9 @@ class Bert(Encoder):
         return EncoderOutput(
             layers,
             wrap=lambda layer_PD: PackedTokens(layer_PD, batch.runs),
-            summary=lambda: self._pool(PackedTokens(layers[-1], batch.runs)),
+            summary=lambda hidden_PD=None: self._pool(
+                PackedTokens(layers[-1] if hidden_PD is None else hidden_PD, batch.runs)
+            ),
         )
 
     def _pool(self, tokens: PackedTokens) -> Tensor:

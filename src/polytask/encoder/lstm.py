@@ -55,7 +55,7 @@ class BiLstm(Encoder):
         return EncoderOutput(
             tuple(hidden),
             wrap=lambda layer_PD: PackedTokens(layer_PD, batch.runs),
-            summary=lambda: self._ends(hidden[-1], batch),
+            summary=lambda hidden_PD=None: self._ends(hidden[-1] if hidden_PD is None else hidden_PD, batch),
         )
 
     def _ends(self, hidden_PD: Tensor, batch: PackedBatch) -> Tensor:

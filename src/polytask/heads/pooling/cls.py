@@ -4,14 +4,16 @@ from torch import Tensor
 
 from polytask.packing import EncoderOutput
 
-from .base import Pooling, poolings
+from .base import LayerPooling, mean_of, poolings
 
 
 @poolings.register("cls")
-class Cls(Pooling):
+class Cls(LayerPooling):
     """The encoder's pooler: tanh(W h_cls + b) of the first token for BERT (Devlin et al. 2018), the last states of an LSTM."""
 
     uses_summary = True
 
     def forward(self, output: EncoderOutput) -> Tensor:
-        return output.summary().float()
+        if self.layers == "last":
+            return output.summary().float()
+        return output.summary(mean_of(self.chosen(output))).float()
