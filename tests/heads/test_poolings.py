@@ -135,6 +135,17 @@ def test_values_by_hand(name: str, wanted: list[list[float]]) -> None:
     assert poolings.create(name, 2)(output_of(hidden_PD, (2, 1))).tolist() == wanted
 
 
+@pytest.mark.parametrize(("name", "theirs"), [("mean", "mean"), ("max", "max"), ("first", "cls")])
+def test_values_are_those_of_sentence_transformers(name: str, theirs: Any) -> None:
+    from sentence_transformers.sentence_transformer.modules import Pooling as Theirs
+
+    mask_NL = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
+    padded_NLD = torch.full((*mask_NL.shape, WIDTH), 50.0)
+    padded_NLD[mask_NL] = hidden()
+    wanted = Theirs(WIDTH, theirs)({"token_embeddings": padded_NLD, "attention_mask": mask_NL.long()})
+    torch.testing.assert_close(poolings.create(name, WIDTH)(output_of(hidden())), wanted["sentence_embedding"])
+
+
 def test_a_long_mean_is_summed_in_float32() -> None:
     hidden_PD = torch.full((4000, 1), 1.0078125, dtype=torch.bfloat16)
     assert poolings.create("mean", 1)(output_of(hidden_PD, (4000,))).item() == pytest.approx(1.0078125, rel=1e-5)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from polytask.data.tokens import Tokenizer, tokenize
 from polytask.errors import RecipeError
@@ -55,6 +55,23 @@ def test_the_loss_is_multiple_negatives_ranking(temperature: float) -> None:
     scores_NN = F.cosine_similarity(u_ND[:, None], v_ND[None], dim=2) / temperature
     torch.testing.assert_close(found.mean(), F.cross_entropy(scores_NN, torch.arange(N)))
     torch.testing.assert_close(found, torch.tensor(by_hand(logits_NC, APART, temperature)))
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("temperature", [0.05, 0.5])
+def test_the_loss_is_that_of_sentence_transformers(temperature: float, symmetric: bool) -> None:
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+    sides: Any = ("query_to_doc", "doc_to_query")
+    theirs = MultipleNegativesRankingLoss(
+        nn.Identity(), scale=1 / temperature, directions=sides[: 1 + symmetric], partition_mode="per_direction"
+    )
+    logits_NC = vectors().requires_grad_()
+    wanted = theirs.compute_loss_from_embeddings([logits_NC[:, :D], logits_NC[:, D:]], torch.arange(N))
+    found = ranking(temperature=temperature, symmetric=symmetric).loss(logits_NC, APART).mean()
+    torch.testing.assert_close(found, wanted)
+    (wanted_NC,), (found_NC,) = (torch.autograd.grad(loss, [logits_NC]) for loss in (wanted, found))
+    torch.testing.assert_close(found_NC, wanted_NC)
 
 
 def test_the_symmetric_loss_is_the_mean_of_both_directions() -> None:
