@@ -1,4 +1,4 @@
-"""What the README shows is what polytask takes."""
+"""What README and docs show is what polytask takes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from polytask.cli.main import app
 from polytask.config import read_toml
 from polytask.recipe.load import load_recipe
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-COURSE = Path(__file__).parents[1] / "src" / "polytask" / "recipes" / "cs224n.toml"
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TECHNIQUES = (ROOT / "docs" / "techniques.md").read_text(encoding="utf-8")
+COURSE = ROOT / "src" / "polytask" / "recipes" / "cs224n.toml"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
 
 
 @pytest.mark.parametrize("number", range(len(blocks("toml"))))
@@ -29,6 +31,15 @@ def test_every_recipe_is_one(number: int) -> None:
         course = read_toml(COURSE)
         tables = {**course, **tables, "tasks": {**course["tasks"], **tables.get("tasks", {})}}
     load_recipe(tables)
+
+
+@pytest.mark.parametrize("number", range(len(blocks("toml", TECHNIQUES))))
+def test_every_technique_is_a_recipe_of_the_course_tasks(number: int) -> None:
+    part, course = tomllib.loads(blocks("toml", TECHNIQUES)[number]), read_toml(COURSE)
+    changed = part.get("tasks", {})
+    tasks = {name: settings | changed.get(name, {}) for name, settings in course["tasks"].items()}
+    assert changed.keys() <= tasks.keys()
+    load_recipe({**course, **part, "tasks": tasks})
 
 
 def test_every_command_is_one() -> None:
