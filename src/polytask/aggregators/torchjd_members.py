@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 from torch import Tensor
-from torchjd.aggregation import AlignedMTLWeighting, FairGradWeighting, IMTLGWeighting, UPGradWeighting
+from torchjd.aggregation import AlignedMTLWeighting, IMTLGWeighting, UPGradWeighting
 from torchjd.linalg import DualConeProjector
 
 from .base import Aggregator, aggregators
@@ -41,30 +41,6 @@ class AlignedMTL(Aggregator):
 
     def weights(self, gramian_TT: Tensor, generator: torch.Generator) -> Tensor:
         return self._weighting(scaled(gramian_TT)[0])
-
-
-@aggregators.register("fairgrad")
-class FairGrad(Aggregator):
-    """The α-fair weights, those with Gw = w^(−1/α) (Ban & Ji 2024, eq. 4).
-
-    ``alpha``: 1 is proportional fairness, which is Nash-MTL's; 2 the least potential delay; ∞ would be max-min fairness.
-    Tasks without a gradient get no weight: there is nothing to be fair about.
-    """
-
-    def __init__(self, *, alpha: float = 2.0) -> None:
-        if alpha <= 0:
-            raise ValueError(f"alpha is {alpha}; it is a number above 0")
-        self.alpha = alpha
-        self._weighting = FairGradWeighting(alpha)
-
-    def weights(self, gramian_TT: Tensor, generator: torch.Generator) -> Tensor:
-        weights_T = torch.zeros_like(gramian_TT[0])
-        moved_T = gramian_TT.diagonal() > 0
-        if moved_T.any():
-            part_TT, square = scaled(gramian_TT[moved_T][:, moved_T])
-            # If Gw = w^(−1/α), then (sG)(kw) = (kw)^(−1/α) for k = s^(−α/(1+α)).
-            weights_T[moved_T] = self._weighting(part_TT) * square ** (-self.alpha / (1.0 + self.alpha))
-        return weights_T
 
 
 @aggregators.register("upgrad")
