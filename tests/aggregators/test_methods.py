@@ -168,7 +168,8 @@ def test_fairness_stays_quick_where_gradients_cancel_out(
 
     def counted(*systems: Tensor) -> Tensor:
         solved.append(systems)
-        return solve(*systems)
+        found: Tensor = solve(*systems)
+        return found
 
     monkeypatch.setattr(torch.linalg, "solve", counted)
     for gradient_TW in (line_TW[::2], line_TW, line_TW[::2] + 1e-9 * gradients(2, 1)):

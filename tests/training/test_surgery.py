@@ -31,7 +31,7 @@ from polytask.recipe.load import load_recipe
 from polytask.recipe.run import train
 from polytask.runtime.folder import read_journal
 from polytask.runtime.keys import torch_generator
-from polytask.training.gradients import Conflicts, cosines
+from polytask.training.gradients import Conflicts, added_up, cosines, gramian
 from polytask.training.step import Step, StepResult
 
 Tiny = Callable[..., dict[str, Any]]
@@ -182,6 +182,60 @@ def test_a_gradient_that_is_not_finite_reaches_no_aggregator(
     with pytest.raises(NonFiniteLoss, match="task 'similarity'"):
         step(1)
     assert_same(before, step.state_dict() | step.weights())
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1e-20, 1e-22, 1e-24, 1e-29])
+def test_the_gramian_of_gradients_whose_squares_underflow(scale: float) -> None:
+    gradient_Tn = torch.randn(3, 700_000, generator=torch.Generator().manual_seed(0))
+    gradient_Tn[1] = scale * (gradient_Tn[1] - 0.3 * gradient_Tn[0])
+    kept_Tn, gramian_TT = gradient_Tn.clone(), gramian(gradient_Tn)
+    assert torch.equal(gradient_Tn, kept_Tn)
+    wanted_TT = gradient_Tn.double() @ gradient_Tn.double().T
+    norms_T = wanted_TT.diagonal().sqrt()
+    torch.testing.assert_close(
+        gramian_TT / norms_T / norms_T[:, None], wanted_TT / norms_T / norms_T[:, None], rtol=1e-5, atol=1e-5
+    )
+    assert cosines(gramian_TT, TASKS)[PAIRS[0]] == pytest.approx(-0.287, abs=1e-3)
+
+
+def test_a_gradient_too_short_for_any_weight_counts_as_zero() -> None:
+    gradient_Tn = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    gradient_Tn[1] *= 1e-33
+    gramian_TT = gramian(gradient_Tn)
+    assert not gramian_TT[1].any()
+    assert gramian_TT[0, 2] == gramian(gradient_Tn[::2])[0, 1]
+
+
+@pytest.mark.parametrize("name", SURGERY)
+@pytest.mark.parametrize("scale", [1e-21, 1e-24, 1e-28, 1e-33, 0.0])
+def test_a_task_as_good_as_learned_does_no_harm(name: str, scale: float) -> None:
+    for seed in range(4):
+        gradient_Tn = torch.randn(3, 200, generator=torch.Generator().manual_seed(seed))
+        gradient_Tn[1] = scale * (gradient_Tn[1] - 0.3 * gradient_Tn[0])
+        weights_T = aggregators.create(name).weights(gramian(gradient_Tn), torch.Generator().manual_seed(seed))
+        assert weights_T.isfinite().all()
+        assert added_up(gradient_Tn, weights_T).norm().isfinite()
+
+
+def test_weights_that_fp32_does_not_hold_are_shrunk_together() -> None:
+    gradient_Tn = torch.tensor([[1e-30, 0.0], [0.0, 1e-30]])
+    found_n = added_up(gradient_Tn, torch.tensor([3e45, -1e45], dtype=torch.float64))
+    assert found_n[0].item() == pytest.approx(-3 * found_n[1].item())
+    assert found_n[0] > 1
+
+
+@pytest.mark.parametrize("name", SURGERY)
+def test_a_step_with_a_task_as_good_as_learned(tiny: Tiny, parts_of: PartsOf, step_of: StepOf, name: str) -> None:
+    parts = parts_of(tiny(JOINT | {"aggregator": name, "learning_rate": 1e-9}))
+    labels_N = parts.train_rows["paraphrase"].labels_N
+    assert labels_N is not None
+    labels_N.zero_()
+    output = parts.model.get_submodule("heads.paraphrase.head.output")
+    assert isinstance(output.bias, Tensor)
+    output.bias.data.fill_(-57.0)  # of the right class: gradients of about 1e-25
+    step = step_of(parts)
+    for number in range(4):
+        assert list(step(number).cosines) == PAIRS
 
 
 # -- balances that weigh a step by its own losses ----------------------------------------------------------------------
