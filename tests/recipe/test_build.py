@@ -85,7 +85,6 @@ def test_surgery_on_steps_of_one_task_is_refused_with_the_reason(tiny: Tiny, mix
 
 def test_surgery_is_let_through_where_it_means_something(tiny: Tiny) -> None:
     load_recipe(tiny({"mixing": "joint", "aggregator": "pcgrad"}))
-    load_recipe(tiny({"mixing": "proportional", "aggregator": "pcgrad", "tasks": ["sentiment"]}))
     load_recipe(tiny({"mixing": "proportional", "aggregator": "mean"}))
 
 

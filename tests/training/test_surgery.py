@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -418,26 +419,45 @@ def test_a_diagnosis_changes_nothing(
     assert_same(weights_after(plain, 3), weights_after(told, 3), tolerance)
 
 
-def test_tasks_with_encoders_of_their_own_are_not_compared(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
-    parts = parts_of(tiny(JOINT | {"aggregator": "gradvac", "diagnose": True}, drop=0.0))
+def with_two_encoders(parts: Parts) -> Parts:
     shared = parts.model.encoders["shared"]
     assert isinstance(shared, Encoder)
     encoder_of = {"sentiment": "texts", "paraphrase": "pairs", "similarity": "pairs"}
     heads = {task: parts.model.head(task) for task in TASKS}
-    model = Model({"texts": shared, "pairs": copy.deepcopy(shared)}, heads, encoder_of)
-    object.__setattr__(parts, "model", model)
-    step = step_of(parts)
+    return replace(parts, model=Model({"texts": shared, "pairs": copy.deepcopy(shared)}, heads, encoder_of))
+
+
+def test_tasks_with_encoders_of_their_own_are_not_compared(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
+    step = step_of(with_two_encoders(parts_of(tiny(JOINT | {"aggregator": "gradvac", "diagnose": True}, drop=0.0))))
     for number in range(2):
         result = step(number)
         assert list(result.cosines) == ["paraphrase~similarity"]
         assert {pair for layer in result.layer_cosines.values() for pair in layer} == {"paraphrase~similarity"}
     state = step.state_dict()
     assert state["aggregator.pairs.usual"].shape == (2, 2)
-    assert state["aggregator.texts.usual"].shape == (1, 1)
+    assert "aggregator.texts.usual" not in state
+
+
+@pytest.mark.parametrize("balance", ["fixed", "famo"])
+@pytest.mark.parametrize("name", aggregators.names())
+def test_an_encoder_of_one_task_gets_that_tasks_gradient(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf, name: str, balance: str
+) -> None:
+    stage = JOINT | {"aggregator": name, "balance": balance, "diagnose": True}
+    parts = with_two_encoders(parts_of(tiny(stage, drop=0.0)))
+    truth, step = Truth(parts.model, parts, 0), step_of(parts)
+    step(0)
+    inverse = {task: 1 / truth.losses[task] for task in TASKS}
+    weight = inverse["sentiment"] / sum(inverse.values()) if balance == "famo" else 1.0
+    found = {parameter: g for parameter, g in taken(step).items() if parameter.startswith("encoders.texts.")}
+    for parameter, gradient in found.items():
+        torch.testing.assert_close(gradient, weight * truth.gradients["sentiment"][parameter], rtol=1e-3, atol=1e-6)
+    assert len(step._buffers["encoder texts"]) == 1
+    assert len(step._buffers["encoder pairs"]) == 2
 
 
 def test_a_frozen_encoder_has_no_cosines(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
-    step = step_of(parts_of(tiny(JOINT | {"train": "heads", "diagnose": True})))
+    step = step_of(parts_of(tiny(JOINT | {"train": "heads", "balance": "famo"})))
     result = step(0)
     assert (result.cosines, result.layer_cosines, step.conflicts.share) == ({}, {}, None)
 
@@ -496,8 +516,31 @@ def test_what_compares_tasks_wants_them_in_one_step(tiny: Tiny, stage: dict[str,
     with pytest.raises(RecipeError, match=told):
         load_recipe(tiny(stage))
     if "period" not in told:
-        load_recipe(tiny(stage | {"tasks": ["sentiment"]}))
         load_recipe(tiny(stage | {"mixing": "joint"}))
+
+
+@pytest.mark.parametrize(
+    ("stage", "told"),
+    [
+        ({"aggregator": "cagrad"}, "aggregator: 'cagrad' combines the tasks' gradients of one encoder, and no two"),
+        ({"diagnose": True}, "diagnose: it compares the tasks' gradients of one encoder, and no two"),
+    ],
+)
+def test_what_compares_tasks_wants_two_of_one_encoder(tiny: Tiny, stage: dict[str, Any], told: str) -> None:
+    apart = tiny(JOINT | stage)
+    for task in ("sentiment", "similarity"):
+        apart["tasks"][task]["encoder"] = "own"
+    for recipe in (apart, tiny(JOINT | stage | {"tasks": ["sentiment"]}), tiny(stage, only=("sentiment",))):
+        with pytest.raises(RecipeError, match=rf"stages\.0\.{told}"):
+            load_recipe(recipe)
+    apart["tasks"]["similarity"]["encoder"] = "shared"
+    load_recipe(apart)
+    load_recipe(tiny({"aggregator": "mean"}, only=("sentiment",)))
+
+
+def test_a_diagnosis_wants_an_encoder_that_is_trained(tiny: Tiny) -> None:
+    with pytest.raises(RecipeError, match=r'stages\.0\.diagnose: .* which train = "heads" freezes'):
+        load_recipe(tiny(JOINT | {"train": "heads", "diagnose": True}))
 
 
 # -- several processes -----------------------------------------------------------------------------------------------

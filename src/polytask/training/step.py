@@ -273,10 +273,10 @@ class Step:
         return _Work(active, self._weights_before(active), trunks, heads, losses_T, penalties_T, [])
 
     def _apart(self, encoder: str, active: Sequence[str]) -> bool:
-        """Say whether each task's gradient of an encoder is kept in a buffer of its own."""
-        stage = self.stage
-        constant = self.aggregators[encoder].constant(len(self._users(encoder, active)))
-        return constant is None or stage.balance.uses_losses or stage.diagnose
+        """Say whether each task's gradient of an encoder is kept in a buffer of its own; one task has nothing to combine."""
+        stage, users = self.stage, len(self._users(encoder, active))
+        constant = self.aggregators[encoder].constant(users)
+        return users > 1 and (constant is None or stage.balance.uses_losses or stage.diagnose)
 
     def _weights_before(self, active: Sequence[str]) -> dict[str, float]:
         if self.stage.balance.uses_losses:
@@ -338,9 +338,10 @@ class Step:
     ) -> Tensor:
         aggregator, buffers = self.aggregators[encoder], work.trunks[encoder]
         users = self._users(encoder, work.active)
-        constant = aggregator.constant(len(users))
-        if constant is not None and encoder not in gramians:
-            return buffers[0] if constant == 1.0 else buffers[0].mul_(constant)
+        if encoder not in gramians:
+            weight = owed[users[0]] if len(users) == 1 else aggregator.constant(len(users))
+            assert weight is not None
+            return buffers[0] if weight == 1.0 else buffers[0].mul_(weight)
         owed_T = torch.tensor([owed[task] for task in users], dtype=torch.float64)
         gramian_TT = gramians[encoder] * owed_T * owed_T[:, None]
         if not gramian_TT.isfinite().all():
@@ -358,6 +359,8 @@ class Step:
     def _layer_cosines(self, work: _Work) -> dict[str, dict[str, float]]:
         found: dict[str, dict[str, float]] = {}
         for name, buffers in work.trunks.items():
+            if not self._apart(name, work.active):
+                continue
             encoder, prefix = self.model.encoders[name], f"encoders.{name}."
             assert isinstance(encoder, Encoder)
             layers = {s: encoder.layer_of(s.name.removeprefix(prefix)) for s in self.encoder_blocks[name].masters.slots}
