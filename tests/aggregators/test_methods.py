@@ -131,6 +131,17 @@ def test_imtl_g_has_equal_projections(tasks: int, seed: int) -> None:
     torch.testing.assert_close(along_T, along_T.mean().expand(tasks), rtol=1e-6, atol=1e-6)
 
 
+def test_imtl_g_may_climb_every_loss_as_its_formula_does() -> None:
+    cosine_TT = torch.tensor([[1.0, 0.6, 0.6], [0.6, 1.0, 0.0], [0.6, 0.0, 1.0]], dtype=torch.float64)
+    norms_T = torch.tensor([1.0, 10.0, 10.0], dtype=torch.float64)
+    weights_T = aggregators.create("imtl_g").weights(cosine_TT * norms_T * norms_T[:, None], torch.Generator())
+    # Equal projections p are C(Dα) = p 1, and Σα = 1 then says p: here −7/3.
+    along_T = torch.linalg.solve(cosine_TT, torch.ones(3, dtype=torch.float64)) / norms_T
+    torch.testing.assert_close(weights_T, along_T / along_T.sum())
+    projections_T = cosine_TT @ (norms_T * weights_T)
+    assert projections_T.tolist() == [pytest.approx(-7 / 3)] * 3
+
+
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0, 5.0])
 @pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
 def test_fairgrad_is_fair(alpha: float, size: float) -> None:

@@ -318,6 +318,37 @@ def test_looking_again_is_under_the_same_dropout(tiny: Tiny, parts_of: PartsOf, 
     assert losses_T.tolist() != pytest.approx(list(Truth(parts.model, parts, 0).losses.values()), rel=1e-4)
 
 
+@pytest.mark.parametrize("looks_again", [False, True])
+def test_a_balance_is_told_what_is_minimised_or_where_it_looks_again_like_things(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf, monkeypatch: pytest.MonkeyPatch, looks_again: bool
+) -> None:
+    penalty = {"name": "rdrop", "weight": {"sentiment": 2.0, "similarity": 0.5}}
+    step, told = step_of(parts_of(tiny(JOINT | {"regularizers": [penalty], "balance": "uncertainty"}))), []
+    monkeypatch.setattr(type(step.stage.balance), "looks_again", looks_again)
+    monkeypatch.setattr(step.stage.balance, "observe", lambda losses_T, after_T: told.append((losses_T, after_T)))
+    for number in range(2):
+        result = step(number)
+        assert result.penalties["sentiment"] > 0
+        minimised = {task: result.losses[task] + result.penalties[task] for task in TASKS}
+        losses_T, after_T = told[-1]
+        wanted = result.losses if looks_again else minimised
+        assert losses_T.tolist() == pytest.approx([wanted[task] for task in TASKS])
+        assert (after_T is not None) == looks_again
+
+
+def test_averaged_losses_give_heads_their_share_too(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
+    found = []
+    for stage in ({"balance": "mean"}, {"aggregator": "mean"}, {}):
+        step = step_of(parts_of(tiny(JOINT | stage)))
+        step(0)
+        found.append(taken(step))
+    averaged, trunk_only, added = found
+    for name, gradient in added.items():
+        torch.testing.assert_close(averaged[name], gradient / 3, rtol=1e-4, atol=1e-7)
+        share = 3 if name.startswith("encoders.") else 1
+        torch.testing.assert_close(trunk_only[name], gradient / share, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     ("stage", "buffers", "passes"),
     [
@@ -495,6 +526,18 @@ def test_the_journal_records_cosines_and_the_share_of_steps_in_conflict(tiny: Ti
             in_conflict = [min(event["cosines"].values()) < 0 for event in steps]
             assert all(event["layer_cosines"].keys() == {"0", "1", "2", "3"} for event in steps)
             assert [event["conflict"] for event in evaluations] == [sum(in_conflict[:3]) / 3, sum(in_conflict) / 6]
+
+
+def test_the_journal_records_conflicts_without_any_evaluation_and_once(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = tiny({**JOINT, "aggregator": "pcgrad"}, {**JOINT, "aggregator": "mgda"}, JOINT)
+    for task in recipe["tasks"].values():
+        task.pop("dev")
+    events = read_journal(train(recipe, tmp_path / "run") / "journal.jsonl")
+    ends = [event for event in events if event["event"] == "stage"]
+    assert [(event["stage"], event["step"]) for event in ends] == [(0, 6), (1, 6)]
+    for event in ends:
+        steps = [e for e in events if e["event"] == "step" and e["stage"] == event["stage"]]
+        assert event["conflict"] == sum(min(step["cosines"].values()) < 0 for step in steps) / 6
 
 
 # -- what cannot be --------------------------------------------------------------------------------------------------

@@ -20,7 +20,11 @@ from .roots import cosines, root, scaled
 
 @aggregators.register("imtl_g")
 class IMTLG(Aggregator):
-    """Equal projections of the combined gradient on every task's own direction (IMTL-G; Liu et al. 2021)."""
+    """Equal projections of the combined gradient on every task's own direction (IMTL-G; L. Liu et al. 2021, §3.1).
+
+    Equal is not positive: the weights add up to 1, and where a short gradient agrees with long ones that do not agree with
+    each other, all projections may be negative, so that the step climbs every loss. That is the method's own.
+    """
 
     def __init__(self) -> None:
         self._weighting = IMTLGWeighting()

@@ -130,17 +130,17 @@ class Step:
         self.conflicts.count(angles)
         self._update(step, combined, work.heads, norms)
         losses = dict(zip(work.active, means, strict=False))
-        after = self._losses_again(step, micros, work.active) if self.stage.balance.looks_again else None
-        self.stage.balance.observe(self._of_stage(losses), None if after is None else self._of_stage(after))
+        penalties = dict(zip(work.active, means[len(work.active) :], strict=True))
+        self._observe(step, micros, losses, penalties)
         for penalty in self.stage.penalties:
             penalty.regularizer.after_step(self.model)
         if self.average is not None and self.stage.average is not None:
             self.average.follow(self.stage.average.share(step))
-        penalised = zip(work.active, means[len(work.active) :], strict=True) if self.stage.penalties else ()
         rate = self.stage.rule.learning_rate * self.stage.schedule(step)
         rows, tokens = sum(len(micro.rows) for micro in micros), self.stage.plan.tokens([step])
         shrunk_to = None if self._room.rows == before else self._room.rows
-        return StepResult(losses, dict(penalised), norm_read, rate, rows, tokens, shrunk_to, angles, layers)
+        penalties = penalties if self.stage.penalties else {}
+        return StepResult(losses, penalties, norm_read, rate, rows, tokens, shrunk_to, angles, layers)
 
     @property
     def judged(self) -> Model:
@@ -368,6 +368,17 @@ class Step:
                 angles = cosines(gramian_TT, self._users(name, work.active))
                 found[str(layer)] = found.get(str(layer), {}) | angles
         return found
+
+    def _observe(
+        self, step: int, micros: Sequence[Micro], losses: Mapping[str, float], penalties: Mapping[str, float]
+    ) -> None:
+        """Tell the balance what the step has minimised, or, if it looks again, the losses before and after."""
+        balance = self.stage.balance
+        if balance.looks_again:
+            after = self._losses_again(step, micros, list(losses))
+            balance.observe(self._of_stage(losses), self._of_stage(after))
+        else:
+            balance.observe(self._of_stage({task: loss + penalties[task] for task, loss in losses.items()}), None)
 
     def _losses_again(self, step: int, micros: Sequence[Micro], active: Sequence[str]) -> dict[str, float]:
         """Return the losses of a step's rows, under the same dropout, on the weights as they are now."""
