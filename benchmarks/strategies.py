@@ -160,11 +160,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if settings.peak_of is not None:
         print_peak(settings)
         return
+    chosen = {name: s for name, s in variants().items() if not settings.only or name.startswith(tuple(settings.only))}
+    if not chosen:
+        parser.error(f"no strategy begins with {' or '.join(settings.only)}; there are: {', '.join(variants())}")
     base = None if settings.no_memory else peak(settings, "")
     costs: dict[str, Cost] = {}
-    for name, stage in variants().items():
-        if settings.only and not name.startswith(tuple(settings.only)):
-            continue
+    for name, stage in chosen.items():
         ratios = compare(settings, stage)
         memory = None if base is None else peak(settings, name) / base
         costs[name] = Cost(median(ratios), min(ratios), max(ratios), memory)

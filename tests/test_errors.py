@@ -12,6 +12,11 @@ def test_a_near_miss_is_named() -> None:
     assert nearest("learnign_rate", ["epochs", "learning_rate", "learning"]) == " Did you mean 'learning_rate'?"
 
 
+def test_a_near_miss_may_differ_in_capitals() -> None:
+    assert nearest("PCGrad", ["mgda", "pcgrad"]) == " Did you mean 'pcgrad'?"
+    assert nearest("nash-mtl", ["Nash_MTL", "mgda"]) == " Did you mean 'Nash_MTL'?"
+
+
 def test_nothing_is_guessed_when_nothing_is_near() -> None:
     assert nearest("colour", ["epochs", "steps"]) == ""
     assert nearest("colour", []) == ""

@@ -60,6 +60,11 @@ def _in_stage(key: str) -> Change:
     return lambda recipe, name: recipe["stages"][0].update({key: name})
 
 
+def _balance(recipe: dict[str, Any], name: str) -> None:
+    # A period of an epoch would end after the run: dwa compares two of them before it acts.
+    recipe["stages"][0]["balance"] = {"name": name, "period": 1} if name == "dwa" else name
+
+
 def _pooling(recipe: dict[str, Any], name: str) -> None:
     for task in recipe["tasks"].values():
         task["pooling"] = name
@@ -99,7 +104,7 @@ ROOMS: dict[str, tuple[Registry[Any], Change]] = {
     "heads": (heads, _head),
     "kinds": (kinds, _kind),
     "mixing": (mixings, _in_stage("mixing")),
-    "balance": (balances, _in_stage("balance")),
+    "balance": (balances, _balance),
     "aggregators": (aggregators, _in_stage("aggregator")),
     "regularizers": (regularizers, _regularizer),
     "augmentations": (augmentations, _augmentation),

@@ -72,9 +72,10 @@ _LONGEST = 80
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the closest of ``options``, or an empty string."""
-    close = difflib.get_close_matches(name[:_LONGEST], [option[:_LONGEST] for option in options], n=1, cutoff=0.6)
-    return f" Did you mean {quoted(close[0])}?" if close else ""
+    """Return ``" Did you mean 'x'?"`` for the closest of ``options``, or an empty string. Capitals do not count."""
+    folded = {option[:_LONGEST].casefold(): option[:_LONGEST] for option in options}
+    close = difflib.get_close_matches(name[:_LONGEST].casefold(), folded, n=1, cutoff=0.6)
+    return f" Did you mean {quoted(folded[close[0]])}?" if close else ""
 
 
 def listed(names: Iterable[str]) -> str:

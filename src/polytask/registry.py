@@ -23,12 +23,14 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """The members of one open room.
 
-    ``room`` is what ``polytask list`` calls it, ``package`` the folder whose modules hold the members.
+    ``room`` is what ``polytask list`` calls it, ``package`` the folder whose modules hold the members, ``called`` what
+    these are called where the room's name is no plural.
     """
 
-    def __init__(self, room: str, package: str) -> None:
+    def __init__(self, room: str, package: str, called: str | None = None) -> None:
         self.room = room
         self.package = package
+        self._called = called or room
         self._members: dict[str, type[T]] = {}
         self._found = False
 
@@ -53,7 +55,8 @@ class Registry(Generic[T]):
         self._find()
         if name not in self._members:
             raise RecipeError(
-                f"'{name}' is not one of the {self.room}.{nearest(name, self._members)} There are {listed(self.names())}."
+                f"'{name}' is not one of the {self._called}.{nearest(name, self._members)} "
+                f"There are {listed(self.names())}."
             )
         return self._members[name]
 

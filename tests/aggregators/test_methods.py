@@ -131,6 +131,17 @@ def test_imtl_g_has_equal_projections(tasks: int, seed: int) -> None:
     torch.testing.assert_close(along_T, along_T.mean().expand(tasks), rtol=1e-6, atol=1e-6)
 
 
+def test_imtl_g_may_climb_every_loss_as_its_formula_does() -> None:
+    cosine_TT = torch.tensor([[1.0, 0.6, 0.6], [0.6, 1.0, 0.0], [0.6, 0.0, 1.0]], dtype=torch.float64)
+    norms_T = torch.tensor([1.0, 10.0, 10.0], dtype=torch.float64)
+    weights_T = aggregators.create("imtl_g").weights(cosine_TT * norms_T * norms_T[:, None], torch.Generator())
+    # Equal projections p are C(Dα) = p 1, and Σα = 1 then says p: here −7/3.
+    along_T = torch.linalg.solve(cosine_TT, torch.ones(3, dtype=torch.float64)) / norms_T
+    torch.testing.assert_close(weights_T, along_T / along_T.sum())
+    projections_T = cosine_TT @ (norms_T * weights_T)
+    assert projections_T.tolist() == [pytest.approx(-7 / 3)] * 3
+
+
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0, 5.0])
 @pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
 def test_fairgrad_is_fair(alpha: float, size: float) -> None:
@@ -139,6 +150,44 @@ def test_fairgrad_is_fair(alpha: float, size: float) -> None:
         gramian_TT = gradient_TW @ gradient_TW.T
         weights_T = aggregators.create("fairgrad", alpha=alpha).weights(gramian_TT, torch.Generator())
         torch.testing.assert_close(gramian_TT @ weights_T, weights_T ** (-1 / alpha), rtol=1e-3, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "ratio"),  # the ridge against gradients that cancel out weighs most at a small alpha: .5 ends before 1e6
+    [(0.5, 1e2), (0.5, 1e4), *((alpha, ratio) for alpha in (1.0, 2.0) for ratio in (1e2, 1e4, 1e6))],
+)
+def test_fairgrad_is_fair_whatever_the_sizes(alpha: float, ratio: float) -> None:
+    sizes_T1 = torch.tensor([[1.0], [ratio**0.5], [ratio]], dtype=torch.float64)
+    for seed in range(10):
+        gradient_TW = gradients(3, seed, 12) * sizes_T1
+        gramian_TT = gradient_TW @ gradient_TW.T
+        weights_T = aggregators.create("fairgrad", alpha=alpha).weights(gramian_TT, torch.Generator())
+        fair_T = gramian_TT @ weights_T * weights_T ** (1 / alpha)
+        torch.testing.assert_close(fair_T, torch.ones(3).double(), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("nash_mtl", {}), *(("fairgrad", {"alpha": alpha}) for alpha in (0.5, 1.0, 2.0, 5.0))],
+)
+def test_fairness_stays_quick_where_gradients_cancel_out(
+    monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, float]
+) -> None:
+    one_1W = gradients(1, 0)
+    line_TW = torch.cat([one_1W, 2 * one_1W, -one_1W, 0.5 * one_1W])
+    solve, solved = torch.linalg.solve, []
+
+    def counted(*systems: Tensor) -> Tensor:
+        solved.append(systems)
+        found: Tensor = solve(*systems)
+        return found
+
+    monkeypatch.setattr(torch.linalg, "solve", counted)
+    for gradient_TW in (line_TW[::2], line_TW, line_TW[::2] + 1e-9 * gradients(2, 1)):
+        solved.clear()
+        weights_T = aggregators.create(name, **options).weights(gradient_TW @ gradient_TW.T, torch.Generator())
+        assert weights_T.isfinite().all()
+        assert 0 < len(solved) <= 40
 
 
 @given(st.integers(1, 6), SEEDS, st.sampled_from([1e-6, 1.0, 1e3]))

@@ -91,6 +91,25 @@ def test_dwa_keeps_the_average_of_a_task_that_a_period_did_not_have() -> None:
     torch.testing.assert_close(balance.weights(None), 2 * torch.softmax(torch.tensor([0.5, 0.05]).double(), 0))
 
 
+@pytest.mark.parametrize(("options", "acts_from"), [({}, 9), ({"period": 1}, 3)])
+def test_dwa_says_where_a_stage_is_too_short_for_it(options: dict[str, int], acts_from: int) -> None:
+    for steps in range(1, 12):
+        balance = balances.create("dwa", torch.ones(3), 4, **options)
+        acted = False
+        for step in range(steps):
+            acted = acted or not torch.allclose(balance.weights(None), torch.ones(3).double())
+            balance.observe(losses(step), None)
+        assert acted == (steps >= acts_from)
+        assert (balance.too_short(steps) is None) == acted
+
+
+# -- averaged losses ---------------------------------------------------------------------------------------------------
+
+
+def test_averaged_losses_weigh_a_share_of_one() -> None:
+    assert balances.create("mean", GIVEN_T, 10).weights(None).tolist() == pytest.approx([1 / 3, 2 / 3, 0.5 / 3])
+
+
 # -- FAMO --------------------------------------------------------------------------------------------------------------
 
 

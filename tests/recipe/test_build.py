@@ -67,11 +67,11 @@ def test_every_wrong_member_and_option_is_told_at_once(tiny: Tiny) -> None:
         "tasks.paraphrase.pair: 'crss' is not a pair mode. Did you mean 'cross'?",
         "tasks.similarity.pair: a task with one text column has no pair",
         "tasks.similarity.head.layers: option 'layers' of 'mlp' is 'two'",
-        "stages.0.mixing: 'jiont' is not one of the mixing. Did you mean 'joint'?",
+        "stages.0.mixing: 'jiont' is not one of the mixing policies. Did you mean 'joint'?",
         "stages.0.regularizers.0.alfa: 'rdrop' of the regularizers takes no option 'alfa'. Did you mean 'alpha'?",
         "stages.1.tasks: there is no task 'sentimnt'. Did you mean 'sentiment'?",
         "stages.2.regularizers.0: 'rdrop' has a weight for 'cinema', which is no task of this stage.",
-        "stages.2.balance: 'fixd' is not one of the balance. Did you mean 'fixed'?",
+        "stages.2.balance: 'fixd' is not one of the loss balances. Did you mean 'fixed'?",
     ):
         assert line in told, told
 
@@ -85,7 +85,6 @@ def test_surgery_on_steps_of_one_task_is_refused_with_the_reason(tiny: Tiny, mix
 
 def test_surgery_is_let_through_where_it_means_something(tiny: Tiny) -> None:
     load_recipe(tiny({"mixing": "joint", "aggregator": "pcgrad"}))
-    load_recipe(tiny({"mixing": "proportional", "aggregator": "pcgrad", "tasks": ["sentiment"]}))
     load_recipe(tiny({"mixing": "proportional", "aggregator": "mean"}))
 
 
@@ -383,3 +382,15 @@ def test_a_task_that_no_stage_trains_is_told(tiny: Tiny) -> None:
     assert [note for note in notes if "no stage" in note] == [
         "Task 'paraphrase' takes part in no stage: its head stays as it was drawn."
     ]
+
+
+def test_a_stage_too_short_for_what_it_asks_is_told(tiny: Tiny) -> None:
+    notes: list[str] = []
+    joint = {"epochs": 2, "batch_size": 10, "mixing": "joint"}
+    acting = {"balance": {"name": "dwa", "period": 2}}
+    stages = (joint | {"balance": "dwa"}, joint | acting, {"batch_size": 10, "epochs": 1, "mixing": "annealed"}, joint)
+    build(load_recipe(tiny(*stages)), notes.append)
+    short = [note for note in notes if "not more than" in note]
+    assert len(short) == 2
+    assert short[0].startswith("Stage 1: 'dwa' compares two periods of 6 steps")
+    assert short[1].startswith("Stage 3: 'annealed' changes from epoch to epoch, and 18 steps are not more than the 18")

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from polytask.aggregators.base import aggregators
 from polytask.errors import UserError
 from polytask.inference.predictor import load
 from polytask.recipe.build import Parts, build
@@ -172,10 +173,11 @@ def test_trained_side_by_side_own_encoders_are_as_trained_alone(
         assert_equal(part_of(together, task, task), part_of(step.weights(), task, task))
 
 
-def test_surgery_acts_on_what_is_shared_only(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
+@pytest.mark.parametrize("surgery", [name for name in aggregators.names() if name != "sum"])
+def test_surgery_acts_on_what_is_shared_only(tiny: Tiny, parts_of: PartsOf, step_of: StepOf, surgery: str) -> None:
     stage = {**STAGE, "mixing": "joint", "schedule": {"name": "constant", "warmup": 0}}
     found = {}
-    for aggregator in ("sum", "pcgrad"):
+    for aggregator in ("sum", surgery):
         step = step_of(parts_of(own(tiny({**stage, "aggregator": aggregator}, drop=0.0), "similarity")))
         for number in range(4):
             step(number)

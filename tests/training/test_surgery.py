@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from polytask.recipe.load import load_recipe
 from polytask.recipe.run import train
 from polytask.runtime.folder import read_journal
 from polytask.runtime.keys import torch_generator
-from polytask.training.gradients import Conflicts, cosines
+from polytask.training.gradients import Conflicts, added_up, cosines, gramian
 from polytask.training.step import Step, StepResult
 
 Tiny = Callable[..., dict[str, Any]]
@@ -184,6 +185,60 @@ def test_a_gradient_that_is_not_finite_reaches_no_aggregator(
     assert_same(before, step.state_dict() | step.weights())
 
 
+@pytest.mark.parametrize("scale", [1e-18, 1e-20, 1e-22, 1e-24, 1e-29])
+def test_the_gramian_of_gradients_whose_squares_underflow(scale: float) -> None:
+    gradient_Tn = torch.randn(3, 700_000, generator=torch.Generator().manual_seed(0))
+    gradient_Tn[1] = scale * (gradient_Tn[1] - 0.3 * gradient_Tn[0])
+    kept_Tn, gramian_TT = gradient_Tn.clone(), gramian(gradient_Tn)
+    assert torch.equal(gradient_Tn, kept_Tn)
+    wanted_TT = gradient_Tn.double() @ gradient_Tn.double().T
+    norms_T = wanted_TT.diagonal().sqrt()
+    torch.testing.assert_close(
+        gramian_TT / norms_T / norms_T[:, None], wanted_TT / norms_T / norms_T[:, None], rtol=1e-5, atol=1e-5
+    )
+    assert cosines(gramian_TT, TASKS)[PAIRS[0]] == pytest.approx(-0.287, abs=1e-3)
+
+
+def test_a_gradient_too_short_for_any_weight_counts_as_zero() -> None:
+    gradient_Tn = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    gradient_Tn[1] *= 1e-33
+    gramian_TT = gramian(gradient_Tn)
+    assert not gramian_TT[1].any()
+    assert gramian_TT[0, 2] == gramian(gradient_Tn[::2])[0, 1]
+
+
+@pytest.mark.parametrize("name", SURGERY)
+@pytest.mark.parametrize("scale", [1e-21, 1e-24, 1e-28, 1e-33, 0.0])
+def test_a_task_as_good_as_learned_does_no_harm(name: str, scale: float) -> None:
+    for seed in range(4):
+        gradient_Tn = torch.randn(3, 200, generator=torch.Generator().manual_seed(seed))
+        gradient_Tn[1] = scale * (gradient_Tn[1] - 0.3 * gradient_Tn[0])
+        weights_T = aggregators.create(name).weights(gramian(gradient_Tn), torch.Generator().manual_seed(seed))
+        assert weights_T.isfinite().all()
+        assert added_up(gradient_Tn, weights_T).norm().isfinite()
+
+
+def test_weights_that_fp32_does_not_hold_are_shrunk_together() -> None:
+    gradient_Tn = torch.tensor([[1e-30, 0.0], [0.0, 1e-30]])
+    found_n = added_up(gradient_Tn, torch.tensor([3e45, -1e45], dtype=torch.float64))
+    assert found_n[0].item() == pytest.approx(-3 * found_n[1].item())
+    assert found_n[0] > 1
+
+
+@pytest.mark.parametrize("name", SURGERY)
+def test_a_step_with_a_task_as_good_as_learned(tiny: Tiny, parts_of: PartsOf, step_of: StepOf, name: str) -> None:
+    parts = parts_of(tiny(JOINT | {"aggregator": name, "learning_rate": 1e-9}))
+    labels_N = parts.train_rows["paraphrase"].labels_N
+    assert labels_N is not None
+    labels_N.zero_()
+    output = parts.model.get_submodule("heads.paraphrase.head.output")
+    assert isinstance(output.bias, Tensor)
+    output.bias.data.fill_(-57.0)  # of the right class: gradients of about 1e-25
+    step = step_of(parts)
+    for number in range(4):
+        assert list(step(number).cosines) == PAIRS
+
+
 # -- balances that weigh a step by its own losses ----------------------------------------------------------------------
 
 
@@ -261,6 +316,37 @@ def test_looking_again_is_under_the_same_dropout(tiny: Tiny, parts_of: PartsOf, 
     torch.testing.assert_close(losses_T, after_T, rtol=1e-6, atol=0.0)
     parts.model.eval()
     assert losses_T.tolist() != pytest.approx(list(Truth(parts.model, parts, 0).losses.values()), rel=1e-4)
+
+
+@pytest.mark.parametrize("looks_again", [False, True])
+def test_a_balance_is_told_what_is_minimised_or_where_it_looks_again_like_things(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf, monkeypatch: pytest.MonkeyPatch, looks_again: bool
+) -> None:
+    penalty = {"name": "rdrop", "weight": {"sentiment": 2.0, "similarity": 0.5}}
+    step, told = step_of(parts_of(tiny(JOINT | {"regularizers": [penalty], "balance": "uncertainty"}))), []
+    monkeypatch.setattr(type(step.stage.balance), "looks_again", looks_again)
+    monkeypatch.setattr(step.stage.balance, "observe", lambda losses_T, after_T: told.append((losses_T, after_T)))
+    for number in range(2):
+        result = step(number)
+        assert result.penalties["sentiment"] > 0
+        minimised = {task: result.losses[task] + result.penalties[task] for task in TASKS}
+        losses_T, after_T = told[-1]
+        wanted = result.losses if looks_again else minimised
+        assert losses_T.tolist() == pytest.approx([wanted[task] for task in TASKS])
+        assert (after_T is not None) == looks_again
+
+
+def test_averaged_losses_give_heads_their_share_too(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
+    found = []
+    for stage in ({"balance": "mean"}, {"aggregator": "mean"}, {}):
+        step = step_of(parts_of(tiny(JOINT | stage)))
+        step(0)
+        found.append(taken(step))
+    averaged, trunk_only, added = found
+    for name, gradient in added.items():
+        torch.testing.assert_close(averaged[name], gradient / 3, rtol=1e-4, atol=1e-7)
+        share = 3 if name.startswith("encoders.") else 1
+        torch.testing.assert_close(trunk_only[name], gradient / share, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -364,26 +450,45 @@ def test_a_diagnosis_changes_nothing(
     assert_same(weights_after(plain, 3), weights_after(told, 3), tolerance)
 
 
-def test_tasks_with_encoders_of_their_own_are_not_compared(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
-    parts = parts_of(tiny(JOINT | {"aggregator": "gradvac", "diagnose": True}, drop=0.0))
+def with_two_encoders(parts: Parts) -> Parts:
     shared = parts.model.encoders["shared"]
     assert isinstance(shared, Encoder)
     encoder_of = {"sentiment": "texts", "paraphrase": "pairs", "similarity": "pairs"}
     heads = {task: parts.model.head(task) for task in TASKS}
-    model = Model({"texts": shared, "pairs": copy.deepcopy(shared)}, heads, encoder_of)
-    object.__setattr__(parts, "model", model)
-    step = step_of(parts)
+    return replace(parts, model=Model({"texts": shared, "pairs": copy.deepcopy(shared)}, heads, encoder_of))
+
+
+def test_tasks_with_encoders_of_their_own_are_not_compared(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
+    step = step_of(with_two_encoders(parts_of(tiny(JOINT | {"aggregator": "gradvac", "diagnose": True}, drop=0.0))))
     for number in range(2):
         result = step(number)
         assert list(result.cosines) == ["paraphrase~similarity"]
         assert {pair for layer in result.layer_cosines.values() for pair in layer} == {"paraphrase~similarity"}
     state = step.state_dict()
     assert state["aggregator.pairs.usual"].shape == (2, 2)
-    assert state["aggregator.texts.usual"].shape == (1, 1)
+    assert "aggregator.texts.usual" not in state
+
+
+@pytest.mark.parametrize("balance", ["fixed", "famo"])
+@pytest.mark.parametrize("name", aggregators.names())
+def test_an_encoder_of_one_task_gets_that_tasks_gradient(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf, name: str, balance: str
+) -> None:
+    stage = JOINT | {"aggregator": name, "balance": balance, "diagnose": True}
+    parts = with_two_encoders(parts_of(tiny(stage, drop=0.0)))
+    truth, step = Truth(parts.model, parts, 0), step_of(parts)
+    step(0)
+    inverse = {task: 1 / truth.losses[task] for task in TASKS}
+    weight = inverse["sentiment"] / sum(inverse.values()) if balance == "famo" else 1.0
+    found = {parameter: g for parameter, g in taken(step).items() if parameter.startswith("encoders.texts.")}
+    for parameter, gradient in found.items():
+        torch.testing.assert_close(gradient, weight * truth.gradients["sentiment"][parameter], rtol=1e-3, atol=1e-6)
+    assert len(step._buffers["encoder texts"]) == 1
+    assert len(step._buffers["encoder pairs"]) == 2
 
 
 def test_a_frozen_encoder_has_no_cosines(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
-    step = step_of(parts_of(tiny(JOINT | {"train": "heads", "diagnose": True})))
+    step = step_of(parts_of(tiny(JOINT | {"train": "heads", "balance": "famo"})))
     result = step(0)
     assert (result.cosines, result.layer_cosines, step.conflicts.share) == ({}, {}, None)
 
@@ -423,6 +528,18 @@ def test_the_journal_records_cosines_and_the_share_of_steps_in_conflict(tiny: Ti
             assert [event["conflict"] for event in evaluations] == [sum(in_conflict[:3]) / 3, sum(in_conflict) / 6]
 
 
+def test_the_journal_records_conflicts_without_any_evaluation_and_once(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = tiny({**JOINT, "aggregator": "pcgrad"}, {**JOINT, "aggregator": "mgda"}, JOINT)
+    for task in recipe["tasks"].values():
+        task.pop("dev")
+    events = read_journal(train(recipe, tmp_path / "run") / "journal.jsonl")
+    ends = [event for event in events if event["event"] == "stage"]
+    assert [(event["stage"], event["step"]) for event in ends] == [(0, 6), (1, 6)]
+    for event in ends:
+        steps = [e for e in events if e["event"] == "step" and e["stage"] == event["stage"]]
+        assert event["conflict"] == sum(min(step["cosines"].values()) < 0 for step in steps) / 6
+
+
 # -- what cannot be --------------------------------------------------------------------------------------------------
 
 
@@ -442,8 +559,31 @@ def test_what_compares_tasks_wants_them_in_one_step(tiny: Tiny, stage: dict[str,
     with pytest.raises(RecipeError, match=told):
         load_recipe(tiny(stage))
     if "period" not in told:
-        load_recipe(tiny(stage | {"tasks": ["sentiment"]}))
         load_recipe(tiny(stage | {"mixing": "joint"}))
+
+
+@pytest.mark.parametrize(
+    ("stage", "told"),
+    [
+        ({"aggregator": "cagrad"}, "aggregator: 'cagrad' combines the tasks' gradients of one encoder, and no two"),
+        ({"diagnose": True}, "diagnose: it compares the tasks' gradients of one encoder, and no two"),
+    ],
+)
+def test_what_compares_tasks_wants_two_of_one_encoder(tiny: Tiny, stage: dict[str, Any], told: str) -> None:
+    apart = tiny(JOINT | stage)
+    for task in ("sentiment", "similarity"):
+        apart["tasks"][task]["encoder"] = "own"
+    for recipe in (apart, tiny(JOINT | stage | {"tasks": ["sentiment"]}), tiny(stage, only=("sentiment",))):
+        with pytest.raises(RecipeError, match=rf"stages\.0\.{told}"):
+            load_recipe(recipe)
+    apart["tasks"]["similarity"]["encoder"] = "shared"
+    load_recipe(apart)
+    load_recipe(tiny({"aggregator": "mean"}, only=("sentiment",)))
+
+
+def test_a_diagnosis_wants_an_encoder_that_is_trained(tiny: Tiny) -> None:
+    with pytest.raises(RecipeError, match=r'stages\.0\.diagnose: .* which train = "heads" freezes'):
+        load_recipe(tiny(JOINT | {"train": "heads", "diagnose": True}))
 
 
 # -- several processes -----------------------------------------------------------------------------------------------

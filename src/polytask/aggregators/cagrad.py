@@ -15,7 +15,7 @@ _STATIONARY = 1e-9  # of the gradients' mean length: a combination this short ha
 
 @aggregators.register("cagrad")
 class CAGrad(Aggregator):
-    """Helps the worst task as much as it can within a ball around the average gradient (CAGrad; Liu et al. 2021, alg. 1).
+    """Helps the worst task as much as it can within a ball around the average gradient (CAGrad; B. Liu et al. 2021, alg. 1).
 
     ``c``: the ball's radius, in lengths of the average; below 1 the average loss is what is minimised in the end.
     """

@@ -8,7 +8,7 @@ from .base import Aggregator, aggregators
 
 @aggregators.register("sum")
 class Sum(Aggregator):
-    """Adds the tasks' gradients up: the gradient of the summed losses."""
+    """Adds the tasks' gradients up: the gradient of the summed losses (Jeon, CS224N report, §5.4)."""
 
     def constant(self, tasks: int) -> float:
         return 1.0
@@ -19,7 +19,10 @@ class Sum(Aggregator):
 
 @aggregators.register("mean")
 class Mean(Aggregator):
-    """Averages the tasks' gradients: the gradient of the averaged losses."""
+    """Averages the tasks' gradients of the encoder, and heads keep their own whole.
+
+    Where the losses are averaged, heads learn from a T-th of theirs, too: that is the balance "mean" (with the sum).
+    """
 
     def constant(self, tasks: int) -> float:
         return 1.0 / tasks

@@ -13,7 +13,7 @@ from .roots import root, scaled
 class MGDA(Aggregator):
     """The shortest convex combination of the gradients, zero where no direction helps all (MGDA; Désidéri 2012).
 
-    Sener & Koltun (2018) approach it by Frank-Wolfe steps. For few tasks it can be had exactly: of ‖Au‖² + (Σu − 1)²
+    Sener & Koltun (2018, eq. 3) approach it by Frank-Wolfe steps. For few tasks it can be had exactly: of ‖Au‖² + (Σu − 1)²
     over u = tα ≥ 0, with Σα = 1 and AᵀA the Gramian, the minimum has the α of the least ‖Aα‖, whatever its t.
     A task without a gradient takes all the weight, and nothing moves: by this measure it cannot be improved.
     """

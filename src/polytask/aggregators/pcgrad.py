@@ -20,6 +20,6 @@ class PCGrad(Aggregator):
         for i in range(tasks):
             for j in torch.randperm(tasks, generator=generator).tolist():
                 inner = combination_TT[i] @ gramian_TT[:, j]
-                if i != j and inner < 0:
+                if i != j and inner < 0 and gramian_TT[j, j] > 0:
                     combination_TT[i, j] -= inner / gramian_TT[j, j]
         return combination_TT.sum(0)

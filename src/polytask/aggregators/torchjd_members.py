@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 from torch import Tensor
-from torchjd.aggregation import AlignedMTLWeighting, FairGradWeighting, IMTLGWeighting, UPGradWeighting
+from torchjd.aggregation import AlignedMTLWeighting, IMTLGWeighting, UPGradWeighting
 from torchjd.linalg import DualConeProjector
 
 from .base import Aggregator, aggregators
@@ -20,7 +20,11 @@ from .roots import cosines, root, scaled
 
 @aggregators.register("imtl_g")
 class IMTLG(Aggregator):
-    """Equal projections of the combined gradient on every task's own direction (IMTL-G; Liu et al. 2021)."""
+    """Equal projections of the combined gradient on every task's own direction (IMTL-G; L. Liu et al. 2021, §3.1).
+
+    Equal is not positive: the weights add up to 1, and where a short gradient agrees with long ones that do not agree with
+    each other, all projections may be negative, so that the step climbs every loss. That is the method's own.
+    """
 
     def __init__(self) -> None:
         self._weighting = IMTLGWeighting()
@@ -41,30 +45,6 @@ class AlignedMTL(Aggregator):
 
     def weights(self, gramian_TT: Tensor, generator: torch.Generator) -> Tensor:
         return self._weighting(scaled(gramian_TT)[0])
-
-
-@aggregators.register("fairgrad")
-class FairGrad(Aggregator):
-    """The α-fair weights, those with Gw = w^(−1/α) (Ban & Ji 2024, eq. 4).
-
-    ``alpha``: 1 is proportional fairness, which is Nash-MTL's; 2 the least potential delay; ∞ would be max-min fairness.
-    Tasks without a gradient get no weight: there is nothing to be fair about.
-    """
-
-    def __init__(self, *, alpha: float = 2.0) -> None:
-        if alpha <= 0:
-            raise ValueError(f"alpha is {alpha}; it is a number above 0")
-        self.alpha = alpha
-        self._weighting = FairGradWeighting(alpha)
-
-    def weights(self, gramian_TT: Tensor, generator: torch.Generator) -> Tensor:
-        weights_T = torch.zeros_like(gramian_TT[0])
-        moved_T = gramian_TT.diagonal() > 0
-        if moved_T.any():
-            part_TT, square = scaled(gramian_TT[moved_T][:, moved_T])
-            # If Gw = w^(−1/α), then (sG)(kw) = (kw)^(−1/α) for k = s^(−α/(1+α)).
-            weights_T[moved_T] = self._weighting(part_TT) * square ** (-self.alpha / (1.0 + self.alpha))
-        return weights_T
 
 
 @aggregators.register("upgrad")

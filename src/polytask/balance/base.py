@@ -36,9 +36,10 @@ class LossBalance(ABC):
         """
 
     def observe(self, losses_T: Tensor, after_T: Tensor | None) -> None:
-        """Take note of a step's mean losses, ``(T,)``, NaN for tasks without rows in it.
+        """Take note of what a step has minimised: its mean losses with their penalties, ``(T,)``, NaN for absent tasks.
 
-        ``after_T``: the same rows' after the update; None if the member does not look again.
+        ``after_T``: the same rows' losses after the update, None if the member does not look again. One that does is
+        told losses without penalties, before and after: to look at penalties again would cost as much as the step.
         """
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -48,5 +49,9 @@ class LossBalance(ABC):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take up a saved state."""
 
+    def too_short(self, steps: int) -> str | None:
+        """Say why the member cannot act in a stage of so few steps; None if it can."""
+        return None
 
-balances: Registry[LossBalance] = Registry("balance", "polytask.balance")
+
+balances: Registry[LossBalance] = Registry("balance", "polytask.balance", "loss balances")

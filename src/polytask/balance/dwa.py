@@ -8,7 +8,7 @@ from .base import LossBalance, balances
 
 @balances.register("dwa")
 class DynamicWeightAverage(LossBalance):
-    """Weighs tasks by how slowly their losses fall from epoch to epoch (DWA; Liu et al. 2019, eq. 7).
+    """Weighs tasks by how slowly their losses fall from epoch to epoch (DWA; Liu et al. 2019, MTAN, eq. 7).
 
     λ = T · softmax(r / ``temperature``), where r is a task's mean loss over the last period over that of the period
     before; it is 1 until there are two. ``period``: steps, an epoch's by default.
@@ -43,6 +43,14 @@ class DynamicWeightAverage(LossBalance):
             self.last_T.copy_(mean_T)
             self.sums_T.zero_()
             self.counts_T.zero_()
+
+    def too_short(self, steps: int) -> str | None:
+        if steps > 2 * self.period:
+            return None
+        return (
+            f"'dwa' compares two periods of {self.period} steps before it weighs anything, and {steps} steps are not "
+            "more than these two: all weights stay as they are given. A smaller 'period' would let it act."
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         names = ("sums", "counts", "last", "before")

@@ -12,11 +12,12 @@ _TINY = torch.finfo(torch.float64).tiny
 
 @balances.register("famo")
 class FAMO(LossBalance):
-    """Lets all losses fall at one relative rate, learned from how far each step lowers them (FAMO; Liu et al. 2023, alg. 1).
+    """Lets all losses fall at one relative rate, learned from how far each step lowers them (FAMO; B. Liu et al. 2023, alg. 1).
 
     Weights are zᵢ / Lᵢ, scaled to sum up to 1, with z = softmax(ξ); ξ then goes down the gradient of
     Σ zᵢ (log Lᵢ − log Lᵢ after the update), with ``learning_rate`` (the paper's β) and ``decay`` (its γ), by Adam as in
-    the authors' own runs. Joint mixing only: it weighs the tasks of one step against each other.
+    the authors' own runs. Joint mixing only: it weighs the tasks of one step against each other. Losses are meant without
+    the penalties of regularizers: the second look has none, and a difference is only of like things.
     """
 
     uses_losses = True

@@ -12,6 +12,8 @@ class Uncertainty(LossBalance):
 
     What is minimised is Σ exp(−sᵢ) Lᵢ + sᵢ, twice the paper's sum, over the weights of the model and sᵢ = log σᵢ²,
     which start from 0 with ``learning_rate`` their own, constant and without decay. exp(−sᵢ) is the weight.
+    That is eq. 7, of two regressions; for classes the paper has 1/σ² without the ½ (eq. 8–10), which is a factor
+    of 2 on such a task's part. A task's penalties count as part of its loss.
     The recipe's factors scale a task's whole part, so sᵢ does not undo them.
     """
 

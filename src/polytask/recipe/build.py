@@ -39,7 +39,7 @@ from .fits import check_reach
 from .load import Loaded, load_recipe
 from .members import new_kind, new_model, new_task
 from .objectives import adopt_language_heads
-from .stages import new_stage
+from .stages import new_stage, too_short
 from .tables import Tables, all_texts, check_unchanged, read_tables, task_rows, training_rows
 from .visible import spelt_out
 
@@ -119,6 +119,7 @@ def build(
     check_reach(model, stages)
     _tell_unseen(stages, told)
     _tell_idle(recipe, stages, told)
+    _tell_too_short(recipe, stages, told)
     fingerprints = {name: table.fingerprints for name, table in tables.items()}
     extra_rows = {name: dict(table.extra) for name, table in tables.items() if table.extra}
     return Parts(
@@ -315,6 +316,12 @@ def _tell_idle(recipe: Recipe, stages: list[Stage], told: Callable[[str], None])
     for name in recipe.tasks:
         if not any(name in stage.tasks for stage in stages):
             told(f"Task '{name}' takes part in no stage: its head stays as it was drawn.")
+
+
+def _tell_too_short(recipe: Recipe, stages: Sequence[Stage], told: Callable[[str], None]) -> None:
+    for stage, settings in zip(stages, recipe.stages, strict=True):
+        for text in too_short(stage, settings):
+            told(f"Stage {stage.number + 1}: {text}")
 
 
 def _tell_truncated(

@@ -34,6 +34,7 @@ from .members import (
     new_pooling,
     one_task,
     pair_mode,
+    shares_encoder,
     splits_tasks,
     stage_tasks,
 )
@@ -115,6 +116,10 @@ def check_recipe(recipe: Recipe, problems: Problems) -> None:
 def _check_diagnosis(recipe: Recipe, stage: StageSettings) -> None:
     if stage.diagnose and splits_tasks(recipe, stage):
         raise RecipeError(f"it compares the gradients of several tasks in one step, {one_task(stage)}")
+    if stage.diagnose and stage.train == "heads":
+        raise RecipeError('it compares the tasks\' gradients of the encoder, which train = "heads" freezes.')
+    if stage.diagnose and not shares_encoder(recipe, stage):
+        raise RecipeError("it compares the tasks' gradients of one encoder, and no two tasks of this stage share one.")
 
 
 def _check_name(name: str) -> None:

@@ -15,7 +15,7 @@ from polytask.heads.pooling.base import poolings
 
 from .checks import Problems, check_recipe
 from .extra import check_extra
-from .members import new_aggregator
+from .members import new_aggregator, shares_encoder
 from .objectives import kind_of
 
 _NEW_ONLY = ("layers", "width", "heads", "hidden", "tokenizer", "vocabulary")
@@ -197,9 +197,14 @@ def _check_warmup(where: str, stage: StageSettings, problems: Problems) -> None:
 
 
 def _check_surgery(recipe: Recipe, stage: StageSettings) -> None:
-    if stage.train == "heads" and new_aggregator(recipe, stage).constant(2) is None:
+    if new_aggregator(recipe, stage).constant(2) is not None:
+        return
+    name = stage.aggregator.name
+    if stage.train == "heads":
+        raise RecipeError(f"'{name}' combines gradients of the encoder, which train = \"heads\" freezes.")
+    if not shares_encoder(recipe, stage):
         raise RecipeError(
-            f"'{stage.aggregator.name}' combines gradients of the encoder, which train = \"heads\" freezes."
+            f"'{name}' combines the tasks' gradients of one encoder, and no two tasks of this stage share one."
         )
 
 

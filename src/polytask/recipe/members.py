@@ -201,6 +201,11 @@ def splits_tasks(recipe: Recipe, stage: StageSettings) -> bool:
     return len(stage_tasks(recipe, stage)) > 1 and not new_mixing(stage).joins_tasks
 
 
+def shares_encoder(recipe: Recipe, stage: StageSettings) -> bool:
+    """Say whether two tasks of a stage have one encoder."""
+    return sum(recipe.tasks[name].encoder == "shared" for name in stage_tasks(recipe, stage)) > 1
+
+
 def one_task(stage: StageSettings) -> str:
     return f"and the mixing '{stage.mixing.name}' puts one task in a step. Use mixing = \"joint\"."
 

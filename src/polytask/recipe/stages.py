@@ -66,6 +66,13 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
     )
 
 
+def too_short(stage: Stage, settings: StageSettings) -> list[str]:
+    """Return what a stage's balance and mixing say where it is too short for them to act."""
+    batches_T = [stream.per_pass for stream in stage.plan.streams.values()]
+    said = (stage.balance.too_short(stage.steps), new_mixing(settings).too_short(batches_T, stage.steps))
+    return [text for text in said if text is not None]
+
+
 def _whole(names: Sequence[str], recipe: Recipe) -> frozenset[str]:
     return frozenset(name for name in names if kind_of(recipe.tasks[name]).couples_rows)
 

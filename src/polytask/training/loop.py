@@ -97,6 +97,8 @@ class Trainer:
             evaluates = bool(self.dev_rows) and stage.evaluates_after(done)
             self._update(owes_evaluation=evaluates and not self._evaluate(step, done, stop))
             gives_up = evaluates and stage.patience is not None and self.index.stale >= stage.patience.evaluations
+            if (done == stage.steps or gives_up) and not self.index.owes_evaluation:
+                self._note_conflicts(step, stage, done)
             stops = self.processes.any(bool(stop))
             if stops or evaluates or done % self.checkpoint_every == 0 or done == stage.steps:
                 self._commit(step, stage, done, gives_up)
@@ -123,6 +125,11 @@ class Trainer:
                 truncated=rows.truncated,
                 padding=round(padding_share(batches, rows.lengths), 6),
             )
+
+    def _note_conflicts(self, step: Step, stage: Stage, done: int) -> None:
+        """Note at a stage's end, which need not be evaluated, in how many of its steps tasks were in conflict."""
+        if step.conflicts.share is not None:
+            self.journal.write("stage", stage=stage.number, step=done, conflict=step.conflicts.share)
 
     def _take(self, step: Step, stage: Stage, number: int) -> None:
         started = time.perf_counter()

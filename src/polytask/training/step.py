@@ -130,17 +130,17 @@ class Step:
         self.conflicts.count(angles)
         self._update(step, combined, work.heads, norms)
         losses = dict(zip(work.active, means, strict=False))
-        after = self._losses_again(step, micros, work.active) if self.stage.balance.looks_again else None
-        self.stage.balance.observe(self._of_stage(losses), None if after is None else self._of_stage(after))
+        penalties = dict(zip(work.active, means[len(work.active) :], strict=True))
+        self._observe(step, micros, losses, penalties)
         for penalty in self.stage.penalties:
             penalty.regularizer.after_step(self.model)
         if self.average is not None and self.stage.average is not None:
             self.average.follow(self.stage.average.share(step))
-        penalised = zip(work.active, means[len(work.active) :], strict=True) if self.stage.penalties else ()
         rate = self.stage.rule.learning_rate * self.stage.schedule(step)
         rows, tokens = sum(len(micro.rows) for micro in micros), self.stage.plan.tokens([step])
         shrunk_to = None if self._room.rows == before else self._room.rows
-        return StepResult(losses, dict(penalised), norm_read, rate, rows, tokens, shrunk_to, angles, layers)
+        penalties = penalties if self.stage.penalties else {}
+        return StepResult(losses, penalties, norm_read, rate, rows, tokens, shrunk_to, angles, layers)
 
     @property
     def judged(self) -> Model:
@@ -273,10 +273,10 @@ class Step:
         return _Work(active, self._weights_before(active), trunks, heads, losses_T, penalties_T, [])
 
     def _apart(self, encoder: str, active: Sequence[str]) -> bool:
-        """Say whether each task's gradient of an encoder is kept in a buffer of its own."""
-        stage = self.stage
-        constant = self.aggregators[encoder].constant(len(self._users(encoder, active)))
-        return constant is None or stage.balance.uses_losses or stage.diagnose
+        """Say whether each task's gradient of an encoder is kept in a buffer of its own; one task has nothing to combine."""
+        stage, users = self.stage, len(self._users(encoder, active))
+        constant = self.aggregators[encoder].constant(users)
+        return users > 1 and (constant is None or stage.balance.uses_losses or stage.diagnose)
 
     def _weights_before(self, active: Sequence[str]) -> dict[str, float]:
         if self.stage.balance.uses_losses:
@@ -338,9 +338,10 @@ class Step:
     ) -> Tensor:
         aggregator, buffers = self.aggregators[encoder], work.trunks[encoder]
         users = self._users(encoder, work.active)
-        constant = aggregator.constant(len(users))
-        if constant is not None and encoder not in gramians:
-            return buffers[0] if constant == 1.0 else buffers[0].mul_(constant)
+        if encoder not in gramians:
+            weight = owed[users[0]] if len(users) == 1 else aggregator.constant(len(users))
+            assert weight is not None
+            return buffers[0] if weight == 1.0 else buffers[0].mul_(weight)
         owed_T = torch.tensor([owed[task] for task in users], dtype=torch.float64)
         gramian_TT = gramians[encoder] * owed_T * owed_T[:, None]
         if not gramian_TT.isfinite().all():
@@ -358,6 +359,8 @@ class Step:
     def _layer_cosines(self, work: _Work) -> dict[str, dict[str, float]]:
         found: dict[str, dict[str, float]] = {}
         for name, buffers in work.trunks.items():
+            if not self._apart(name, work.active):
+                continue
             encoder, prefix = self.model.encoders[name], f"encoders.{name}."
             assert isinstance(encoder, Encoder)
             layers = {s: encoder.layer_of(s.name.removeprefix(prefix)) for s in self.encoder_blocks[name].masters.slots}
@@ -365,6 +368,17 @@ class Step:
                 angles = cosines(gramian_TT, self._users(name, work.active))
                 found[str(layer)] = found.get(str(layer), {}) | angles
         return found
+
+    def _observe(
+        self, step: int, micros: Sequence[Micro], losses: Mapping[str, float], penalties: Mapping[str, float]
+    ) -> None:
+        """Tell the balance what the step has minimised, or, if it looks again, the losses before and after."""
+        balance = self.stage.balance
+        if balance.looks_again:
+            after = self._losses_again(step, micros, list(losses))
+            balance.observe(self._of_stage(losses), self._of_stage(after))
+        else:
+            balance.observe(self._of_stage({task: loss + penalties[task] for task, loss in losses.items()}), None)
 
     def _losses_again(self, step: int, micros: Sequence[Micro], active: Sequence[str]) -> dict[str, float]:
         """Return the losses of a step's rows, under the same dropout, on the weights as they are now."""

@@ -14,7 +14,10 @@ TaskNumbers = NDArray[np.int64]
 
 
 class Mixing(ABC):
-    """Draws the task sequence of a whole stage at once, so that any step of it can be looked up later."""
+    """Draws the task sequence of a whole stage at once, so that any step of it can be looked up later.
+
+    A task's size is what it has of batches in a pass, not of rows: ``sample``, resampling and batch sizes count.
+    """
 
     joins_tasks: bool = False
     """Whether a step holds a batch of every task; surgery needs that."""
@@ -30,8 +33,12 @@ class Mixing(ABC):
     def draw(self, batches_T: Sequence[int], steps: int, generator: np.random.Generator) -> TaskNumbers:
         """Return the tasks of each step, ``(steps, K)``."""
 
+    def too_short(self, batches_T: Sequence[int], steps: int) -> str | None:
+        """Say which of the member's promises a stage of so few steps cannot keep; None if it keeps all."""
+        return None
 
-mixings: Registry[Mixing] = Registry("mixing", "polytask.data.mixing")
+
+mixings: Registry[Mixing] = Registry("mixing", "polytask.data.mixing", "mixing policies")
 
 
 def end_of_epoch(batches_T: Sequence[int], until: str) -> int:

@@ -13,7 +13,8 @@ class Joint(Mixing):
     """A batch of every task in each step, until the longest task ends (short ones cycle), or the shortest; or stretched.
 
     With ``until = "stretched"`` the batch size is that of the task that ends first, and the other tasks' batches are so
-    much larger that all of them end together.
+    much larger that all of them end together (Jeon, CS224N report, §5.3). One step for a batch of each is how both Jeon
+    (§5.4: losses summed) and Irgau & Lalgudi (CS224N report, §4: averaged, the balance "mean") train.
     """
 
     joins_tasks = True

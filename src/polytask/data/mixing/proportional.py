@@ -9,7 +9,10 @@ from .base import Mixing, TaskNumbers, mixings
 
 @mixings.register("proportional")
 class Proportional(Mixing):
-    """Every batch of every task once an epoch, shuffled (Liu et al. 2019, MT-DNN, alg. 1)."""
+    """Every batch of every task once an epoch, shuffled (X. Liu et al. 2019, MT-DNN, alg. 1).
+
+    So a task comes up as often as a pass over it has batches: ``sample`` and batch sizes count.
+    """
 
     def epoch_steps(self, batches_T: Sequence[int]) -> int:
         return sum(batches_T)

@@ -10,7 +10,11 @@ from .base import Mixing, TaskNumbers, end_of_epoch, mixings, repeat_to
 
 @mixings.register("round_robin")
 class RoundRobin(Mixing):
-    """A batch of each task in turn. The epoch ends with the longest task (short ones cycle) or with the shortest."""
+    """A batch of each task in turn, until the longest task ends (short ones cycle), or the shortest (Xu, CS224N report, §3.4).
+
+    Irgau & Lalgudi (CS224N report, §4) take the tasks in turn, too, but step once for all: that is "joint". Kumar's round
+    robin (CS224N report, §4) is a pass over each task in turn: "sequential".
+    """
 
     def __init__(self, *, until: Literal["longest", "shortest"] = "longest") -> None:
         self.until = until

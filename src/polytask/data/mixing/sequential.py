@@ -10,7 +10,10 @@ from .base import Mixing, TaskNumbers, mixings, repeat_to
 
 @mixings.register("sequential")
 class Sequential(Mixing):
-    """One task after another, in the recipe's order: within each epoch, or over the whole stage (``per = "stage"``)."""
+    """One task after another, in the recipe's order: within each epoch, or over the whole stage (``per = "stage"``).
+
+    Within each epoch is what Kumar does (CS224N report, §4), one task to its end before the next what Xu does (§3.2).
+    """
 
     def __init__(self, *, per: Literal["epoch", "stage"] = "epoch") -> None:
         self.per = per
