@@ -165,9 +165,10 @@ CASES: dict[str, Case] = {
     "no text": bad({f"{SST}.text": GONE}, f"{SST}.text: is missing: the name of the text column"),
     "no label": bad({f"{SST}.label": GONE}, f"{SST}.label: is missing: the name of the label column"),
     "no kind": bad({f"{SST}.kind": GONE}, f"{SST}.kind: is missing; there are", "'regression'"),
-    "a member without a name": bad({f"{SST}.head": {"layers": 2}}, f"{SST}.head.name: is missing."),
+    "a member without a name": bad({f"{SST}.head": {"layers": 2}}, f"{SST}.head.layers: 'linear' of the heads takes no"),
+    "a kind without a name": bad({f"{SST}.kind": {"focal": 2}}, f"{SST}.kind.name: is missing; there are 'binary', "),
     "a regularizer without a name": bad(
-        {"stages.0.regularizers": [{"weight": 1.0}]}, "stages.0.regularizers.0.name: is missing."
+        {"stages.0.regularizers": [{"weight": 1.0}]}, "stages.0.regularizers.0.name: is missing; there are 'bregman', "
     ),
     # -- members and options that there are not -----------------------------------------------------------------------
     "unknown kind": bad({f"{SST}.kind": "clasification"}, f"{SST}.kind: 'clasification' is not", "'classification'?"),
@@ -515,7 +516,7 @@ def test_everything_is_told_at_once(polytask: Polytask, tiny: Tiny, tmp_path: Pa
 def test_what_could_not_be_read_is_told_once(polytask: Polytask, tiny: Tiny, tmp_path: Path) -> None:
     changes = {
         f"{SST}.train": 5,
-        f"{SST}.head": {"layers": 2},
+        f"{SST}.head": {"name": 2},
         f"{SST}.preset": 5,
         f"{SST}.kind": GONE,
         "stages.0.tasks": 3,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from polytask.errors import RecipeError, nearest, one_line, unlike
 
@@ -33,6 +33,19 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_defaults(cls, tables: Any) -> Any:
+        """Options without a name are those of the field's default member: ``head = { dropout = 0.5 }``."""
+        if not isinstance(tables, dict):
+            return tables
+        named = {
+            key: {"name": field.default.name, **tables[key]}
+            for key, field in cls.model_fields.items()
+            if isinstance(field.default, Member) and isinstance(tables.get(key), dict)
+        }
+        return tables | named
 
 
 class Member(BaseModel):
