@@ -332,3 +332,12 @@ def test_options_without_a_name_are_the_default_members(
 def at(recipe: Recipe, place: str) -> Any:
     room, which, field = place.split(".")
     return getattr(recipe.tasks[which] if room == "tasks" else recipe.stages[int(which)], field)
+
+
+def test_a_regularizer_may_be_a_bare_name() -> None:
+    tables = tomllib.loads(RECIPE)
+    tables["stages"][0]["regularizers"] = ["smart"]
+    (smart,) = parse_recipe(tables, "mine").stages[0].regularizers
+    assert (smart.name, smart.weight, smart.options) == ("smart", 1.0, {})
+    changed = parse_recipe(apply_overrides(tables, ["stages.0.regularizers.0.weight=2.0"]), "mine")
+    assert changed.stages[0].regularizers[0].weight == 2.0

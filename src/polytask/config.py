@@ -340,7 +340,7 @@ class StageSettings(Settings):
     """How the tasks' encoder gradients become one: see `polytask list aggregators`."""
     diagnose: bool = False
     """Record the cosines between the tasks' encoder gradients, each layer's too, whatever the aggregator. Joint mixing only."""
-    regularizers: list[RegularizerSettings] = []
+    regularizers: list[Annotated[RegularizerSettings, BeforeValidator(_named)]] = []
     """Penalties that are added to the losses: see `polytask list regularizers`."""
     average: Annotated[AverageSettings | None, BeforeValidator(_average)] = None
     """Evaluate and keep a moving average of the weights: its decay, such as 0.999."""

@@ -14,6 +14,7 @@ import pytest
 from polytask.recipe.catalogue import ROOMS, catalogue
 from polytask.recipe.load import bundled
 from polytask.recipe.schema import recipe_schema
+from polytask.tasks.presets import preset_names
 
 Tiny = Callable[..., dict[str, Any]]
 
@@ -177,6 +178,32 @@ def test_every_field_has_its_sentence() -> None:
     for name, table in SCHEMA["$defs"].items():
         if "properties" in table and name.endswith("Settings"):
             assert all("description" in field or field.get("$ref") for field in table["properties"].values()), name
+
+
+def tables_of(schema: Any) -> list[dict[str, Any]]:
+    """Return every table within a schema, the schema itself included."""
+    if isinstance(schema, list):
+        return [found for item in schema for found in tables_of(item)]
+    return [schema, *tables_of([*schema.values()])] if isinstance(schema, dict) else []
+
+
+def test_every_choice_has_its_sentence() -> None:
+    told = {(table["const"], table.get("description")) for table in tables_of(SCHEMA) if "const" in table}
+    for registry in ROOMS:
+        assert {(name, registry.summary(name)) for name in registry.names()} <= told
+    assert {"cross", "bi", *preset_names()} <= {name for name, sentence in told if sentence}
+    members = [table for table in tables_of(SCHEMA) if "const" in table.get("properties", {}).get("name", {})]
+    assert len(members) > 40
+    assert all(member.get("description") for member in members)
+
+
+def test_what_may_be_left_out_or_short_fits(tiny: Tiny) -> None:
+    recipe = tiny({"regularizers": ["smart", {"name": "rdrop"}], "mixing": {"slope": 0.5, "name": "annealed"}})
+    recipe["tasks"]["sentiment"] |= {"head": {"dropout": 0.5}, "pooling": {}}
+    recipe["tasks"]["paraphrase"]["pair"] = {"types": False}
+    assert accepts(SCHEMA, recipe)
+    recipe["tasks"]["sentiment"]["head"] = {"layers": 2}  # the default head has none
+    assert not accepts(SCHEMA, recipe)
 
 
 def test_references_lead_somewhere() -> None:
