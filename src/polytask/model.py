@@ -269,6 +269,9 @@ class TaskView:
 def _dropout_off(model: Model) -> Iterator[None]:
     training = model.training
     model.eval()
+    for module in model.modules():
+        if isinstance(module, nn.RNNBase) and module.dropout == 0:
+            module.train(training)  # cuDNN goes backward through a recurrent layer in training mode only
     try:
         yield
     finally:

@@ -142,7 +142,9 @@ def test_coral_gives_any_head_one_score_at_thresholds(tiny: Tiny) -> None:
     torch.testing.assert_close(torch.diff(logits_NC, dim=1), torch.diff(head.thresholds.bias).expand(3, 3))
 
 
-def test_a_model_of_every_new_part_is_trained_saved_loaded_and_predicts(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_model_of_every_new_part_is_trained_saved_loaded_and_predicts(
+    tiny: Tiny, tables: Path, tmp_path: Path
+) -> None:
     recipe = tiny({"epochs": 1, "batch_size": 20, "learning_rate": 1e-3}, precision="bfloat16")
     recipe["tasks"]["sentiment"] |= {
         "kind": {"name": "ordinal", "method": "coral", "predict": "median"},
@@ -160,7 +162,11 @@ def test_a_model_of_every_new_part_is_trained_saved_loaded_and_predicts(tiny: Ti
         "pair": BI,
         "pooling": "dot_attention",
     }
-    run = load(train(recipe, tmp_path / "run"))
+    folder = train(recipe, tmp_path / "run")
+    run = load(folder)
+    for task in recipe["tasks"]:  # the weights that come back are those that were evaluated
+        run.predict_table(task, tables / f"{task}-dev.csv", tmp_path / f"{task}.csv")
+        assert (tmp_path / f"{task}.csv").read_bytes() == (folder / "predictions" / f"{task}-dev.csv").read_bytes()
     names = {name for name, _ in run.model.heads["sentiment"].named_parameters()}
     assert {"pooling.query", "projection.layers.2.weight", "thresholds.bias"} <= names
     pairs = [("a good film", "a fine film"), ("it rains", "a good film"), ("it rains", "it rains")]
