@@ -98,8 +98,8 @@ class EncoderSettings(Settings):
 class ProjectionSettings(Settings):
     """Layers of each text's own, between its pooling and what merges two texts (or the head)."""
 
-    layers: PositiveInt = 3
-    """Linear layers, the activation between them."""
+    layers: Annotated[int, Field(gt=0, le=100)] = 3
+    """Linear layers (at most 100), the activation between them."""
     hidden: PositiveInt | None = None
     """Width between the layers; the pooled vector's when not given."""
     width: PositiveInt | None = None

@@ -62,6 +62,22 @@ BI = {"name": "bi", "features": ["cosine"]}
         ("sentiment", {"pooling": {"name": "cls", "layers": "all"}}, "'cls' of the poolings takes no option 'layers'"),
         ("sentiment", {"projection": {"layrs": 2}}, "projection.layrs: there is no such key. Did you mean 'layers'?"),
         ("sentiment", {"projection": {"layers": 0}}, "tasks.sentiment.projection.layers"),
+        (
+            "sentiment",
+            {"projection": {"layers": 200_000}},
+            "projection.layers: is 200000; wanted a number of at most 100.",
+        ),
+        (
+            "sentiment",
+            {"projection": {"width": 1_000_000, "hidden": 1_000_000}},
+            "projection: has 2,000,004,000,000 parameters; a projection has at most 1,000,000,000.",
+        ),
+        ("sentiment", {"projection": {"width": 10**30}}, "tasks.sentiment.projection: cannot be built with {"),
+        (
+            "sentiment",
+            {"projection": {"layers": 1, "width": 1_000_000}, "head": "mlp"},
+            "tasks.sentiment.head: has 1,000,002,000,001 parameters; a head has at most 1,000,000,000.",
+        ),
         ("sentiment", {"kind": {"name": "ordinal", "method": "corral"}}, "wanted 'corn' or 'coral'"),
         ("paraphrase", {"kind": {"name": "binary", "logits": 3}}, "wanted 1 or 2"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import tomllib
 from collections.abc import Callable
 from importlib.resources import files
@@ -33,8 +34,8 @@ KNOWN = {
         "items",
         "anyOf",
     ),
-    *("additionalProperties", "enum", "const", "minimum", "exclusiveMinimum", "exclusiveMaximum", "minLength"),
-    *("prefixItems", "minItems", "maxItems", "minProperties"),
+    *("additionalProperties", "enum", "const", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"),
+    *("minLength", "prefixItems", "minItems", "maxItems", "minProperties"),
 }
 TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
@@ -70,8 +71,9 @@ def accepts(schema: Any, value: Any) -> bool:
     if isinstance(value, list):
         return accepts_list(schema, value)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        low, above, below = (schema.get(key) for key in ("minimum", "exclusiveMinimum", "exclusiveMaximum"))
-        return (low is None or value >= low) and (above is None or value > above) and (below is None or value < below)
+        low, above = schema.get("minimum", -math.inf), schema.get("exclusiveMinimum", -math.inf)
+        high, below = schema.get("maximum", math.inf), schema.get("exclusiveMaximum", math.inf)
+        return bool(low <= value <= high and above < value < below)
     return True
 
 
@@ -151,6 +153,7 @@ def test_a_recipe_with_everything_fits(tiny: Tiny) -> None:
         (("tasks", "sentiment"), "preset", "sst6"),
         (("tasks", "sentiment"), "pooling", {"name": "mean", "layers": "some"}),
         (("tasks", "sentiment"), "projection", {"layer": 2}),
+        (("tasks", "sentiment"), "projection", {"layers": 101}),
         (("tasks", "sentiment"), "rows_from", {"tsk": "paraphrase"}),
         (("tasks", "sentiment"), "rows_from", [{"task": "paraphrase", "splits": ["test"]}]),
         (("tasks", "similarity"), "pair", {"name": "bi", "features": ["w"]}),
