@@ -360,6 +360,18 @@ CASES: dict[str, Case] = {
     "a text twice": bad({f"{STS}.text": ["sentence1", "sentence1"]}, f"{STS}.text: names the column 'sentence1' twice"),
     "a label that is the text": bad({f"{SST}.label": "sentence"}, f"{SST}.label: is 'sentence', which is a text column"),
     "an id that is the label": bad({f"{SST}.id": "sentiment"}, f"{SST}.id: is 'sentiment', which is the label column"),
+    "a dev share that is never scored": bad(
+        {f"{SST}.dev": 0.1, f"{SST}.evaluate": False}, f"{SST}.dev: would take rows from train that evaluate = false"
+    ),
+    "fewer rows of a dev that is never scored": bad(
+        {f"{SST}.dev_rows": 5, f"{SST}.evaluate": False}, f"{SST}.dev_rows: does nothing beside evaluate = false."
+    ),
+    "an option of an augmentation": bad(
+        {f"{SST}.augment": {"name": "eda", "swop": 0.1}}, f"{SST}.augment.swop: 'eda' of the augmentations takes no option"
+    ),
+    "unknown augmentation": bad({f"{SST}.augment": "ead"}, f"{SST}.augment: 'ead' is not one of the augmentations."),
+    "phrases of a pair": bad({f"{STS}.phrases": "t.txt"}, f"{STS}.phrases: 'phrases' are single texts"),
+    "another word for resample": bad({f"{SST}.upsample": "over"}, f"{SST}.upsample: there is no such key.", "'resample'?"),
     "all of train as dev": bad({f"{SST}.dev": 1.0}, f"{SST}.dev: is 1.0; a share of train lies between 0 and 1."),
     "a whole number as dev": bad({f"{SST}.dev": 1}, f"{SST}.dev: is 1.0; a share"),
     "none of train as dev": bad({f"{SST}.dev": 0.0}, f"{SST}.dev: is 0.0; a share"),

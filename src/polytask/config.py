@@ -23,6 +23,9 @@ FORMAT = 1
 Problem: TypeAlias = tuple[str, str]
 """Where a recipe is wrong (``tasks.sst.head.layers``), and how, in a sentence."""
 
+_MEANT = dict.fromkeys(("upsample", "oversample", "downsample", "undersample"), "resample")
+"""Words for a key that spelling alone would lead elsewhere."""
+
 _MOST = 50
 _TRIES = 4
 
@@ -211,7 +214,8 @@ class TaskSettings(Settings):
     projection: ProjectionSettings | None = None
     """Layers on each text's vector before two texts are merged; none by default."""
     pair: Choice = Member(name="cross")
-    """"cross" joins both texts into one input; { name = "bi", features = […] } encodes them apart."""
+    """"cross" joins both texts into one input; { name = "bi", features = […] } encodes them apart, with `dropout` on
+    each text's vector if it has a rate."""
     symmetric: bool | Symmetric = False
     """For pairs: look at both orders, train on both and score their mean; or { consistency = … }."""
     encoder: Literal["shared", "own"] = "shared"
@@ -513,7 +517,8 @@ def _holds(tables: Any, part: str | int) -> bool:
 
 def _sentence(place: Sequence[str | int], problems: Sequence[Mapping[str, Any]]) -> str:
     if problems[0]["type"] == "extra_forbidden":
-        return f"there is no such key.{nearest(str(place[-1]), _fields_at(place[:-1]))}"
+        key = str(place[-1])
+        return f"there is no such key.{nearest(_MEANT.get(key, key), _fields_at(place[:-1]))}"
     if problems[0]["type"] == "missing":
         return "is missing."
     return unlike(problems[0]["input"], problems)

@@ -132,11 +132,12 @@ def _check_columns(where: str, settings: TaskSettings, problems: Problems) -> No
         problems.add(
             f"{where}.train", "is missing: the table to learn from (or 'rows_from': tasks to borrow rows from)."
         )
-    if settings.text is None:
+    borrows = settings.rows_from is not None  # its columns are its source's, where those are wrong, too
+    if settings.text is None and not borrows:
         problems.add(f"{where}.text", "is missing: the name of the text column, or of two for a pair.")
     if isinstance(settings.text, list) and len(settings.text) not in (1, 2):
         problems.add(f"{where}.text", f"names {len(settings.text)} columns; a task has one text or two.")
-    if settings.label is None and kind_of(settings).reads_labels:
+    if settings.label is None and not borrows and kind_of(settings).reads_labels:
         problems.add(f"{where}.label", "is missing: the name of the label column.")
     if isinstance(settings.dev, float) and not 0 < settings.dev < 1:
         problems.add(f"{where}.dev", f"is {settings.dev}; a share of train lies between 0 and 1.")
