@@ -134,6 +134,29 @@ def test_a_projection_stands_between_pooling_and_merge(tiny: Tiny) -> None:
     torch.testing.assert_close(model.head("similarity")([u_ND, v_ND]), (model.head("similarity").head(merged),))
 
 
+def test_dropout_on_the_texts_of_a_pair_comes_before_they_are_merged(tiny: Tiny) -> None:
+    recipe = tiny(drop=0.0, only=("similarity",))
+    recipe["tasks"]["similarity"]["pair"] = {"name": "bi", "features": ["u", "v"], "dropout": 0.5}
+    head = built(recipe).model.head("similarity")
+    merged = []
+    head.head.register_forward_pre_hook(lambda _, given: merged.append(given[0]))
+    ones_ND = torch.ones(200, 32)
+    torch.manual_seed(0)
+    head.train()([ones_ND, ones_ND])
+    head.eval()([ones_ND, ones_ND])
+    dropped_ND, whole_ND = merged
+    assert set(dropped_ND.unique().tolist()) == {0.0, 2.0}
+    assert not torch.equal(*dropped_ND.chunk(2, dim=1))  # each text has a mask of its own
+    assert torch.equal(whole_ND, torch.ones(200, 64))
+
+
+@pytest.mark.parametrize("rate", [1.0, -0.1, True, "half"])
+def test_a_rate_that_cannot_be_is_refused(tiny: Tiny, rate: Any) -> None:
+    recipe = tiny()
+    recipe["tasks"]["similarity"]["pair"] = {"name": "bi", "dropout": rate}
+    assert "tasks.similarity.pair: option 'dropout' of 'bi' is" in refused(recipe)
+
+
 def test_a_joined_pair_has_token_types_unless_the_recipe_leaves_them_out(tiny: Tiny) -> None:
     recipe = tiny()
     types = {}

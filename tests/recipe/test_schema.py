@@ -111,7 +111,7 @@ def test_a_recipe_with_everything_fits(tiny: Tiny) -> None:
             "early_stopping": {"patience": 2},
         }
     )
-    recipe["tasks"]["similarity"]["pair"] = {"name": "bi", "features": ["u", {"name": "cosine"}]}
+    recipe["tasks"]["similarity"]["pair"] = {"name": "bi", "features": ["u", {"name": "cosine"}], "dropout": 0.1}
     recipe["tasks"]["paraphrase"] |= {"kind": {"name": "binary", "logits": 2}, "projection": {"layers": 2, "width": 9}}
     recipe["tasks"]["sentiment"]["pooling"] = {"name": "mean", "layers": [1, 2]}
     recipe["tasks"]["sentiment"] |= {"dev": 0.1, "labels": {"0": "bad"}, "head": {"name": "mlp", "layers": 2}}
@@ -158,6 +158,7 @@ def test_a_recipe_with_everything_fits(tiny: Tiny) -> None:
         (("tasks", "sentiment"), "rows_from", [{"task": "paraphrase", "splits": ["test"]}]),
         (("tasks", "similarity"), "pair", {"name": "bi", "features": ["w"]}),
         (("tasks", "similarity"), "pair", "crss"),
+        (("tasks", "similarity"), "pair", {"name": "bi", "dropout": 1.0}),
         (("stages", 0), "mixing", "jiont"),
         (("stages", 0), "schedule", "cosin"),
         (("stages", 0), "schedule", {"name": "cosine", "warm_up": 0.1}),

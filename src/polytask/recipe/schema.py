@@ -97,10 +97,17 @@ def _pair_choices() -> list[dict[str, Any]]:
         "items": {"anyOf": _choices(pair_features)},
         "description": "What the head sees of the two vectors, side by side.",
     }
+    dropout = {
+        "type": "number",
+        "minimum": 0,
+        "exclusiveMaximum": 1,
+        "default": 0.0,
+        "description": "Dropout on each text's vector before they are merged (Irgau & Lalgudi, CS224N report).",
+    }
     return [
         *({"const": name, "description": told} for name, told in _PAIR_MODES.items()),
         _mode("cross", [], types=types),
-        _mode("bi", ["name"], features=features),
+        _mode("bi", ["name"], features=features, dropout=dropout),
     ]
 
 
