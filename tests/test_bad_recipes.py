@@ -165,9 +165,10 @@ CASES: dict[str, Case] = {
     "no text": bad({f"{SST}.text": GONE}, f"{SST}.text: is missing: the name of the text column"),
     "no label": bad({f"{SST}.label": GONE}, f"{SST}.label: is missing: the name of the label column"),
     "no kind": bad({f"{SST}.kind": GONE}, f"{SST}.kind: is missing; there are", "'regression'"),
-    "a member without a name": bad({f"{SST}.head": {"layers": 2}}, f"{SST}.head.name: is missing."),
+    "a member without a name": bad({f"{SST}.head": {"layers": 2}}, f"{SST}.head.layers: 'linear' of the heads takes no"),
+    "a kind without a name": bad({f"{SST}.kind": {"focal": 2}}, f"{SST}.kind.name: is missing; there are 'binary', "),
     "a regularizer without a name": bad(
-        {"stages.0.regularizers": [{"weight": 1.0}]}, "stages.0.regularizers.0.name: is missing."
+        {"stages.0.regularizers": [{"weight": 1.0}]}, "stages.0.regularizers.0.name: is missing; there are 'bregman', "
     ),
     # -- members and options that there are not -----------------------------------------------------------------------
     "unknown kind": bad({f"{SST}.kind": "clasification"}, f"{SST}.kind: 'clasification' is not", "'classification'?"),
@@ -359,6 +360,18 @@ CASES: dict[str, Case] = {
     "a text twice": bad({f"{STS}.text": ["sentence1", "sentence1"]}, f"{STS}.text: names the column 'sentence1' twice"),
     "a label that is the text": bad({f"{SST}.label": "sentence"}, f"{SST}.label: is 'sentence', which is a text column"),
     "an id that is the label": bad({f"{SST}.id": "sentiment"}, f"{SST}.id: is 'sentiment', which is the label column"),
+    "a dev share that is never scored": bad(
+        {f"{SST}.dev": 0.1, f"{SST}.evaluate": False}, f"{SST}.dev: would take rows from train that evaluate = false"
+    ),
+    "fewer rows of a dev that is never scored": bad(
+        {f"{SST}.dev_rows": 5, f"{SST}.evaluate": False}, f"{SST}.dev_rows: does nothing beside evaluate = false."
+    ),
+    "an option of an augmentation": bad(
+        {f"{SST}.augment": {"name": "eda", "swop": 0.1}}, f"{SST}.augment.swop: 'eda' of the augmentations takes no option"
+    ),
+    "unknown augmentation": bad({f"{SST}.augment": "ead"}, f"{SST}.augment: 'ead' is not one of the augmentations."),
+    "phrases of a pair": bad({f"{STS}.phrases": "t.txt"}, f"{STS}.phrases: 'phrases' are single texts"),
+    "another word for resample": bad({f"{SST}.upsample": "over"}, f"{SST}.upsample: there is no such key.", "'resample'?"),
     "all of train as dev": bad({f"{SST}.dev": 1.0}, f"{SST}.dev: is 1.0; a share of train lies between 0 and 1."),
     "a whole number as dev": bad({f"{SST}.dev": 1}, f"{SST}.dev: is 1.0; a share"),
     "none of train as dev": bad({f"{SST}.dev": 0.0}, f"{SST}.dev: is 0.0; a share"),
@@ -515,7 +528,7 @@ def test_everything_is_told_at_once(polytask: Polytask, tiny: Tiny, tmp_path: Pa
 def test_what_could_not_be_read_is_told_once(polytask: Polytask, tiny: Tiny, tmp_path: Path) -> None:
     changes = {
         f"{SST}.train": 5,
-        f"{SST}.head": {"layers": 2},
+        f"{SST}.head": {"name": 2},
         f"{SST}.preset": 5,
         f"{SST}.kind": GONE,
         "stages.0.tasks": 3,

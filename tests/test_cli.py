@@ -193,6 +193,10 @@ def test_list_prints_every_member_with_a_line(polytask: Polytask) -> None:
         assert re.search(rf"^  {name} +\S", said.out, re.MULTILINE), name
     for room in ("aggregators", "aggregator", "pair-features", "mixing", "presets"):
         assert polytask("list", room).code == 0, room
+    assert "``" not in said.out
+    assert "``" not in polytask("list", "heads", "mlp").out
+    poolings = polytask("list", "poolings").out.splitlines()[1:]
+    assert len({len(line) - len(line[2:].partition(" ")[2].lstrip()) for line in poolings}) == 1  # one column
     only = polytask("list", "aggregators").out
     assert "pcgrad" in only
     assert "classification" not in only

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,7 @@ def test_of_very_many_problems_fifty_are_told_and_the_rest_counted(tables: dict[
         ("tasks.sst.bad_rows", "ignore"),
         ("tasks.sst.weight", 0),
         ("tasks.sst.head", 3),
-        ("tasks.sst.head", {"layers": 2}),
+        ("tasks.sst.kind", {"focal": 2}),
         ("tasks", {}),
         ("stages", []),
         ("stages.0.train", "tops"),
@@ -302,3 +303,41 @@ def test_settings_cannot_be_changed_behind_a_run(tables: dict[str, Any]) -> None
     assert isinstance(recipe, Recipe)
     with pytest.raises(ValueError, match="frozen"):
         recipe.seed = 4
+
+
+@pytest.mark.parametrize(
+    ("place", "options", "wanted"),
+    [
+        ("tasks.sts.head", {"dropout": 0.5}, {"name": "linear", "dropout": 0.5}),
+        ("tasks.sts.pooling", {"layers": "all"}, {"name": "cls", "layers": "all"}),
+        ("tasks.sst.pair", {"types": False}, {"name": "cross", "types": False}),
+        ("stages.0.mixing", {"until": "shortest"}, {"name": "proportional", "until": "shortest"}),
+        ("stages.0.balance", {"temperature": 2.0}, {"name": "fixed", "temperature": 2.0}),
+        ("stages.0.aggregator", {"c": 0.5}, {"name": "sum", "c": 0.5}),
+    ],
+)
+def test_options_without_a_name_are_the_default_members(
+    place: str, options: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    room, which, field = place.split(".")
+    tables = tomllib.loads(RECIPE)
+    table = tables[room][which if room == "tasks" else int(which)]
+    table[field] = options
+    assert at(parse_recipe(tables, "mine"), place).model_dump() == wanted
+    del table[field]
+    overrides = [f"{place}.{key}={json.dumps(value)}" for key, value in options.items()]
+    assert at(parse_recipe(apply_overrides(tables, overrides), "mine"), place).model_dump() == wanted
+
+
+def at(recipe: Recipe, place: str) -> Any:
+    room, which, field = place.split(".")
+    return getattr(recipe.tasks[which] if room == "tasks" else recipe.stages[int(which)], field)
+
+
+def test_a_regularizer_may_be_a_bare_name() -> None:
+    tables = tomllib.loads(RECIPE)
+    tables["stages"][0]["regularizers"] = ["smart"]
+    (smart,) = parse_recipe(tables, "mine").stages[0].regularizers
+    assert (smart.name, smart.weight, smart.options) == ("smart", 1.0, {})
+    changed = parse_recipe(apply_overrides(tables, ["stages.0.regularizers.0.weight=2.0"]), "mine")
+    assert changed.stages[0].regularizers[0].weight == 2.0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from polytask.errors import RecipeError, nearest, one_line, unlike
 
@@ -22,6 +22,9 @@ FORMAT = 1
 
 Problem: TypeAlias = tuple[str, str]
 """Where a recipe is wrong (``tasks.sst.head.layers``), and how, in a sentence."""
+
+_MEANT = dict.fromkeys(("upsample", "oversample", "downsample", "undersample"), "resample")
+"""Words for a key that spelling alone would lead elsewhere."""
 
 _MOST = 50
 _TRIES = 4
@@ -33,6 +36,19 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_defaults(cls, tables: Any) -> Any:
+        """Options without a name are those of the field's default member: ``head = { dropout = 0.5 }``."""
+        if not isinstance(tables, dict):
+            return tables
+        named = {
+            key: {"name": field.default.name, **tables[key]}
+            for key, field in cls.model_fields.items()
+            if isinstance(field.default, Member) and isinstance(tables.get(key), dict)
+        }
+        return tables | named
 
 
 class Member(BaseModel):
@@ -85,8 +101,8 @@ class EncoderSettings(Settings):
 class ProjectionSettings(Settings):
     """Layers of each text's own, between its pooling and what merges two texts (or the head)."""
 
-    layers: PositiveInt = 3
-    """Linear layers, the activation between them."""
+    layers: Annotated[int, Field(gt=0, le=100)] = 3
+    """Linear layers (at most 100), the activation between them."""
     hidden: PositiveInt | None = None
     """Width between the layers; the pooled vector's when not given."""
     width: PositiveInt | None = None
@@ -198,7 +214,8 @@ class TaskSettings(Settings):
     projection: ProjectionSettings | None = None
     """Layers on each text's vector before two texts are merged; none by default."""
     pair: Choice = Member(name="cross")
-    """"cross" joins both texts into one input; { name = "bi", features = […] } encodes them apart."""
+    """"cross" joins both texts into one input; { name = "bi", features = […] } encodes them apart, with `dropout` on
+    each text's vector if it has a rate."""
     symmetric: bool | Symmetric = False
     """For pairs: look at both orders, train on both and score their mean; or { consistency = … }."""
     encoder: Literal["shared", "own"] = "shared"
@@ -327,7 +344,7 @@ class StageSettings(Settings):
     """How the tasks' encoder gradients become one: see `polytask list aggregators`."""
     diagnose: bool = False
     """Record the cosines between the tasks' encoder gradients, each layer's too, whatever the aggregator. Joint mixing only."""
-    regularizers: list[RegularizerSettings] = []
+    regularizers: list[Annotated[RegularizerSettings, BeforeValidator(_named)]] = []
     """Penalties that are added to the losses: see `polytask list regularizers`."""
     average: Annotated[AverageSettings | None, BeforeValidator(_average)] = None
     """Evaluate and keep a moving average of the weights: its decay, such as 0.999."""
@@ -500,7 +517,8 @@ def _holds(tables: Any, part: str | int) -> bool:
 
 def _sentence(place: Sequence[str | int], problems: Sequence[Mapping[str, Any]]) -> str:
     if problems[0]["type"] == "extra_forbidden":
-        return f"there is no such key.{nearest(str(place[-1]), _fields_at(place[:-1]))}"
+        key = str(place[-1])
+        return f"there is no such key.{nearest(_MEANT.get(key, key), _fields_at(place[:-1]))}"
     if problems[0]["type"] == "missing":
         return "is missing."
     return unlike(problems[0]["input"], problems)

@@ -139,7 +139,7 @@ _WANTED = {
     "finite_number": "a finite number",
     "none_required": "nothing at all",
 }
-_NAMEABLE = ("Member", "ScheduleSettings", "OptimizerSettings")
+_NAMEABLE = ("Member", "ScheduleSettings", "OptimizerSettings", "RegularizerSettings")
 _BOUNDS = {
     "greater_than": ("a number above", "gt"),
     "greater_than_equal": ("a number of at least", "ge"),

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.encoder.base import Encoder, WordEmbedding
+from polytask.heads.heads.base import checked_rate
 from polytask.heads.language import EveryToken, LanguageHead
 from polytask.heads.orders import Orders, as_given
 from polytask.heads.pairs.base import Merge
@@ -30,8 +31,8 @@ from polytask.tasks.task import Task
 class TaskHead(nn.Module):
     """What belongs to one task, saved with the model.
 
-    Pooling; a projection of each text; the merge of two texts (bi-encoders only); head; thresholds at which the head's
-    one score becomes several logits; in which orders a pair is looked at.
+    Pooling; a projection of each text, and dropout on it; the merge of two texts (bi-encoders only); head; thresholds at
+    which the head's one score becomes several logits; in which orders a pair is looked at.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class TaskHead(nn.Module):
         merge: Merge | None = None,
         *,
         projection: Projection | None = None,
+        dropout: float = 0.0,
         thresholds: Thresholds | None = None,
         orders: Orders = as_given,
     ) -> None:
         super().__init__()
         self.pooling = pooling
         self.projection = projection or nn.Identity()
+        self.dropout = nn.Dropout(checked_rate(dropout)) if dropout else nn.Identity()
         self.merge = merge
         self.head = head
         self.thresholds = thresholds or nn.Identity()
@@ -54,7 +57,7 @@ class TaskHead(nn.Module):
 
     def forward(self, vectors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the logits ``(N, C)`` of each order, from one pooled vector ``(N, D)`` for each row, or two."""
-        return self.orders(self.judge, [self.projection(vector_ND) for vector_ND in vectors])
+        return self.orders(self.judge, [self.dropout(self.projection(vector_ND)) for vector_ND in vectors])
 
     def judge(self, projected: Sequence[Tensor]) -> Tensor:
         """Return logits ``(N, C)`` from one projected vector for each row, or two in the order that they are given in."""
@@ -269,6 +272,9 @@ class TaskView:
 def _dropout_off(model: Model) -> Iterator[None]:
     training = model.training
     model.eval()
+    for module in model.modules():
+        if isinstance(module, nn.RNNBase) and module.dropout == 0:
+            module.train(training)  # cuDNN goes backward through a recurrent layer in training mode only
     try:
         yield
     finally:

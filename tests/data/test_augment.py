@@ -119,6 +119,19 @@ def test_synonyms_replace_words_that_have_some(thesaurus: str) -> None:
     assert "funny" not in both
 
 
+def test_a_synonym_takes_on_the_punctuation_and_the_capital_of_its_word(tmp_path: Path) -> None:
+    (tmp_path / "s.tsv").write_text("good\tfine\nbest\tvery finest\nu.s.\tamerican\n")
+    eda = only("replace", 1.0, synonyms=str(tmp_path / "s.tsv"))
+    changed = eda.variant(['"Good"', "film,", "(best)!", "u.s.", "Best.", "_good_"], generator())
+    assert " ".join(changed) == '"Fine" film, (very finest)! american Very finest. _fine_'
+
+
+def test_a_synonym_that_is_inserted_brings_no_punctuation(tmp_path: Path) -> None:
+    (tmp_path / "s.tsv").write_text("good\tfine\n")
+    eda = only("insert", 0.1, synonyms=str(tmp_path / "s.tsv"))
+    assert Counter(eda.variant(["(Good)", "film"], generator())) == Counter(["(Good)", "film", "fine"])
+
+
 def test_synonyms_are_inserted_anywhere(thesaurus: str) -> None:
     eda = only("insert", 0.1, synonyms=thesaurus)
     places = set()
@@ -142,6 +155,18 @@ def test_one_of_the_changes_is_drawn_for_each_copy(thesaurus: str) -> None:
     kinds = Counter(len(eda.variant(WORDS, generator(seed))) - len(WORDS) for seed in range(400))
     assert kinds[0] > 0
     assert min(kinds) < 0 < max(kinds)
+
+
+@pytest.mark.parametrize("text", ["fine film", "a good film", "good"])
+def test_a_change_that_changes_nothing_gives_way_to_one_that_does(text: str, thesaurus: str) -> None:
+    eda = augmentations.create("eda", delete=0.01, synonyms=thesaurus)
+    assert all(eda.variant(text.split(), generator(seed)) != text.split() for seed in range(200))
+
+
+def test_where_nothing_can_be_changed_the_text_stays() -> None:
+    assert augmentations.create("eda").variant(["word"], generator()) == ["word"]
+    assert only("swap", 0.1).variant(["word", "word"], generator()) == ["word", "word"]
+    assert {tuple(only("delete", 0.01).variant(["a", "b"], generator(seed))) for seed in range(20)} == {("a",), ("b",)}
 
 
 def test_the_thesaurus_is_part_of_what_is_noticed(thesaurus: str) -> None:

@@ -54,6 +54,19 @@ def test_the_summary_is_of_what_dropout_left(encoder: BiLstm) -> None:
     assert (last_PD == 0).any()
 
 
+def test_dropout_follows_each_layer_and_the_next_one_reads_what_is_left(encoder: BiLstm) -> None:
+    encoder.train()
+    torch.manual_seed(0)
+    batch = PackedBatch.pack([[*range(1, 30)]])
+    words_PE, first_PD, second_PD = encoder(batch).layers
+    assert not (words_PE == 0).any()
+    for number, read_PD, written_PD in ((0, words_PE, first_PD), (1, first_PD, second_PD)):
+        whole_PD = encoder.layers[number](read_PD[None])[0][0]
+        kept = written_PD != 0
+        assert 0.35 < kept.float().mean() < 0.65
+        torch.testing.assert_close(written_PD[kept], whole_PD[kept] / 0.5)
+
+
 def test_it_computes_in_float32_whatever_is_asked(encoder: BiLstm) -> None:
     output = encoder(PackedBatch.pack([[1, 2, 3]]), dtype=torch.bfloat16)
     assert {layer.dtype for layer in output.layers} == {torch.float32}

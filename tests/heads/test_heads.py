@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from polytask.errors import RecipeError
 from polytask.heads.heads.base import Head, heads
@@ -82,10 +82,19 @@ def test_dropout_follows_the_seed_and_stops_in_evaluation(name: str) -> None:
 
 def test_new_weights_are_small_and_biases_zero(name: str) -> None:
     torch.manual_seed(0)
-    for layer in heads.create(name, 200, 50).modules():
-        if isinstance(layer, nn.Linear):
-            assert layer.weight.std().item() == pytest.approx(0.02, rel=0.1)
-            assert not layer.bias.any()
+    head = heads.create(name, 200, 50)
+    assert head.get_parameter("output.weight").std().item() == pytest.approx(0.02, rel=0.1)
+    assert not any(bias.any() for key, bias in head.named_parameters() if key.endswith("bias"))
+
+
+def test_hidden_layers_keep_a_vectors_length_however_many_there_are() -> None:
+    torch.manual_seed(0)
+    head = heads.create("mlp", 200, 1, layers=10, dropout=0.0)
+    vectors_ND = torch.randn(50, 200)
+    lengths = []
+    head.get_submodule("output").register_forward_pre_hook(lambda _, given: lengths.append(given[0].norm(dim=1).mean()))
+    head(vectors_ND)
+    assert 0.3 < lengths[0] / vectors_ND.norm(dim=1).mean() < 3
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.special import expit, logit
 
 from polytask.evaluation.swap import swap_gap
 from polytask.inference.predictor import Predictor, load
@@ -113,11 +114,15 @@ def test_the_gap_is_what_predictions_of_both_orders_differ_by_and_none_with_symm
     assert predictor.evaluate_table("paraphrase", tables / "paraphrase-dev.csv") == found["paraphrase"]
 
 
-def test_the_score_of_a_symmetric_pair_is_the_mean_over_its_orders(tiny: Tiny, tmp_path: Path) -> None:
-    """The same weights without symmetry give each order's logits; their mean is what symmetry predicts."""
-    recipe = pair_recipe(tiny, True, precision="float32")
+PAIRS = [("A man left.", "A man went away."), ("The dog ran through the very long street.", "No."), ("x", "x")]
+REVERSED = [(b, a) for a, b in PAIRS]
+
+
+def with_and_without(tiny: Tiny, folder: Path, output: str) -> tuple[Predictor, Predictor]:
+    """Return a run of symmetric tasks, and the same weights without symmetry, which give each order's logits."""
+    recipe = pair_recipe(tiny, True, output, precision="float32")
     recipe["tasks"]["joined"].pop("max_length")
-    run = train(recipe, tmp_path / "run")
+    run = train(recipe, folder / "run")
     predictor = load(run)
     text = (run / "recipe.toml").read_text(encoding="utf-8")
     assert text.count("symmetric = true") == 3
@@ -128,10 +133,24 @@ def test_the_score_of_a_symmetric_pair_is_the_mean_over_its_orders(tiny: Tiny, t
     (run / "recipe.toml").write_bytes(changed)
     before, after = (hashlib.sha256(data).hexdigest() for data in (text.encode(), changed))
     (run / "index.json").write_text(index.replace(before, after), encoding="utf-8")
-    plain = load(run)
-    pairs = [("A man left.", "A man went away."), ("The dog ran through the very long street.", "No."), ("x", "x")]
+    return predictor, load(run)
+
+
+def test_the_raw_score_of_a_symmetric_pair_is_the_mean_over_its_orders(tiny: Tiny, tmp_path: Path) -> None:
+    predictor, plain = with_and_without(tiny, tmp_path, "raw")
     for task in ("similarity", "joined"):  # raw scores: predictions are logits, as long as none is clipped
-        orders = np.array([plain.predict(task, pairs), plain.predict(task, [(b, a) for a, b in pairs])])
+        orders = np.array([plain.predict(task, PAIRS), plain.predict(task, REVERSED)])
         assert ((orders > 0) & (orders < 5)).all()
-        assert predictor.predict(task, pairs) == pytest.approx(orders.mean(0), abs=1e-5)
+        assert predictor.predict(task, PAIRS) == pytest.approx(orders.mean(0), abs=1e-5)
         assert np.abs(orders[0] - orders[1])[:2].min() > 1e-5
+
+
+def test_shares_and_probabilities_of_a_symmetric_pair_are_those_of_the_mean_logit(tiny: Tiny, tmp_path: Path) -> None:
+    predictor, plain = (loud(model) for model in with_and_without(tiny, tmp_path, "sigmoid"))
+    apart = 0.0
+    for task, top in (("paraphrase", 1.0), ("similarity", 5.0), ("joined", 5.0)):
+        orders = np.array([shown(plain, task, PAIRS), shown(plain, task, REVERSED)]) / top
+        found = np.array(shown(predictor, task, PAIRS)) / top
+        assert found == pytest.approx(expit(logit(orders).mean(0)), abs=1e-5)
+        apart = max(apart, np.abs(found - orders.mean(0)).max())
+    assert apart > 1e-3  # and not the mean of what the orders would show

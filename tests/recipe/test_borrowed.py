@@ -174,7 +174,8 @@ def test_resuming_notices_that_a_lenders_table_has_changed(tiny: Tiny, tmp_path:
     ("kind", "rows_from", "more", "wanted"),
     [
         ("mlm", "sentimnt", {}, "there is no task 'sentimnt'. Did you mean 'sentiment'?"),
-        ("mlm", "extra", {}, "'extra' itself borrows its rows"),
+        ("mlm", "extra", {}, "tasks.extra.rows_from: a task cannot borrow rows from itself."),
+        ("mlm", "borrower", {}, "'borrower' itself borrows its rows"),
         ("mlm", [], {}, "it names no task"),
         ("mlm", {"task": "sentiment", "lable": "1"}, {}, "lable: there is no such key. Did you mean 'label'?"),
         ("mlm", {"label": "1"}, {}, "rows_from.task: is missing"),
@@ -190,9 +191,11 @@ def test_resuming_notices_that_a_lenders_table_has_changed(tiny: Tiny, tmp_path:
 def test_what_cannot_be_borrowed(tiny: Tiny, kind: str, rows_from: Any, more: dict[str, Any], wanted: str) -> None:
     recipe = with_task(tiny(), kind, rows_from, **more)
     recipe["tasks"]["lonely"] = {"kind": "mlm", "train": "sentiment-train.csv", "text": "sentence"}
+    recipe["tasks"]["borrower"] = {"kind": "mlm", "rows_from": "sentiment"}
     with pytest.raises(RecipeError) as raised:
         load_recipe(recipe)
     assert wanted in str(raised.value)
+    assert rows_from not in ("extra", "borrower") or len(str(raised.value).splitlines()) == 2  # no 'text is missing'
 
 
 def test_a_label_that_the_lender_does_not_have(tiny: Tiny) -> None:

@@ -221,6 +221,19 @@ def test_an_lstm_is_an_encoder_like_the_others(tiny: Tiny) -> None:
     assert parts.model.encoders["shared"].width == 12
 
 
+def test_units_of_scores_are_those_of_what_is_learned_from_alone(tiny: Tiny) -> None:
+    recipe = tiny(only=("similarity",))
+    recipe["tasks"]["similarity"] |= {"dev": 0.1, "max_rows": 40}
+    parts = built(recipe)
+    labels_N, dev_N = parts.train_rows["similarity"].labels_N, parts.dev_rows["similarity"].labels_N
+    assert labels_N is not None
+    assert dev_N is not None
+    assert (len(labels_N), len(dev_N)) == (40, 6)
+    found = {"unit": labels_N.double().std(correction=0).item(), "center": labels_N.double().mean().item()}
+    assert parts.settled == {"similarity": pytest.approx(found)}
+    assert torch.cat([labels_N, dev_N]).mean() != pytest.approx(found["center"])
+
+
 def test_labels_are_read_off_the_training_table(tiny: Tiny) -> None:
     parts = built(tiny())
     assert parts.tasks["sentiment"].kind.names == ["0", "1", "2", "3", "4"]

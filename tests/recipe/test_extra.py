@@ -273,6 +273,16 @@ def test_scores_are_evened_out_by_bins_of_the_range(tiny: Tiny) -> None:
     assert set(found) == set(bins_N.tolist())
 
 
+def test_scores_that_were_evened_out_are_learned_in_units_of_their_new_spread(tiny: Tiny, tmp_path: Path) -> None:
+    rows = [{"a": f"one {n}", "b": f"two {n}", "s": 5 * (n / 59) ** 6} for n in range(60)]  # most of them near 0
+    recipe = tiny({"epochs": 4, "batch_size": 10, "learning_rate": 1e-8}, only=("similarity",))
+    recipe["tasks"]["similarity"] |= {"train": rows, "text": ["a", "b"], "label": "s", "resample": "over"}
+    del recipe["tasks"]["similarity"]["dev"]
+    journal = RunFolder(train(recipe, tmp_path / "run")).journal_path.read_text().splitlines()
+    losses = [event["losses"]["similarity"] for event in map(json.loads, journal) if event["event"] == "step"]
+    assert np.mean(losses) == pytest.approx(1.0, abs=0.1)  # in units of the table's own spread it would be 2
+
+
 def test_the_journal_counts_the_rows_of_a_resampled_pass(films: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     recipe = films({"epochs": 1, "batch_size": 5}, resample="over", phrases="trees.txt", dev=None)
     run = train(recipe, tmp_path / "run")

@@ -62,6 +62,22 @@ BI = {"name": "bi", "features": ["cosine"]}
         ("sentiment", {"pooling": {"name": "cls", "layer": "all"}}, "'cls' of the poolings takes no option 'layer'"),
         ("sentiment", {"projection": {"layrs": 2}}, "projection.layrs: there is no such key. Did you mean 'layers'?"),
         ("sentiment", {"projection": {"layers": 0}}, "tasks.sentiment.projection.layers"),
+        (
+            "sentiment",
+            {"projection": {"layers": 200_000}},
+            "projection.layers: is 200000; wanted a number of at most 100.",
+        ),
+        (
+            "sentiment",
+            {"projection": {"width": 1_000_000, "hidden": 1_000_000}},
+            "projection: has 2,000,004,000,000 parameters; a projection has at most 1,000,000,000.",
+        ),
+        ("sentiment", {"projection": {"width": 10**30}}, "tasks.sentiment.projection: cannot be built with {"),
+        (
+            "sentiment",
+            {"projection": {"layers": 1, "width": 1_000_000}, "head": "mlp"},
+            "tasks.sentiment.head: has 1,000,002,000,001 parameters; a head has at most 1,000,000,000.",
+        ),
         ("sentiment", {"kind": {"name": "ordinal", "method": "corral"}}, "wanted 'corn' or 'coral'"),
         ("paraphrase", {"kind": {"name": "binary", "logits": 3}}, "wanted 1 or 2"),
     ],
@@ -118,6 +134,29 @@ def test_a_projection_stands_between_pooling_and_merge(tiny: Tiny) -> None:
     torch.testing.assert_close(model.head("similarity")([u_ND, v_ND]), (model.head("similarity").head(merged),))
 
 
+def test_dropout_on_the_texts_of_a_pair_comes_before_they_are_merged(tiny: Tiny) -> None:
+    recipe = tiny(drop=0.0, only=("similarity",))
+    recipe["tasks"]["similarity"]["pair"] = {"name": "bi", "features": ["u", "v"], "dropout": 0.5}
+    head = built(recipe).model.head("similarity")
+    merged = []
+    head.head.register_forward_pre_hook(lambda _, given: merged.append(given[0]))
+    ones_ND = torch.ones(200, 32)
+    torch.manual_seed(0)
+    head.train()([ones_ND, ones_ND])
+    head.eval()([ones_ND, ones_ND])
+    dropped_ND, whole_ND = merged
+    assert set(dropped_ND.unique().tolist()) == {0.0, 2.0}
+    assert not torch.equal(*dropped_ND.chunk(2, dim=1))  # each text has a mask of its own
+    assert torch.equal(whole_ND, torch.ones(200, 64))
+
+
+@pytest.mark.parametrize("rate", [1.0, -0.1, True, "half"])
+def test_a_rate_that_cannot_be_is_refused(tiny: Tiny, rate: Any) -> None:
+    recipe = tiny()
+    recipe["tasks"]["similarity"]["pair"] = {"name": "bi", "dropout": rate}
+    assert "tasks.similarity.pair: option 'dropout' of 'bi' is" in refused(recipe)
+
+
 def test_a_joined_pair_has_token_types_unless_the_recipe_leaves_them_out(tiny: Tiny) -> None:
     recipe = tiny()
     types = {}
@@ -142,7 +181,9 @@ def test_coral_gives_any_head_one_score_at_thresholds(tiny: Tiny) -> None:
     torch.testing.assert_close(torch.diff(logits_NC, dim=1), torch.diff(head.thresholds.bias).expand(3, 3))
 
 
-def test_a_model_of_every_new_part_is_trained_saved_loaded_and_predicts(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_model_of_every_new_part_is_trained_saved_loaded_and_predicts(
+    tiny: Tiny, tables: Path, tmp_path: Path
+) -> None:
     recipe = tiny({"epochs": 1, "batch_size": 20, "learning_rate": 1e-3}, precision="bfloat16")
     recipe["tasks"]["sentiment"] |= {
         "kind": {"name": "ordinal", "method": "coral", "predict": "median"},
@@ -160,7 +201,11 @@ def test_a_model_of_every_new_part_is_trained_saved_loaded_and_predicts(tiny: Ti
         "pair": BI,
         "pooling": "dot_attention",
     }
-    run = load(train(recipe, tmp_path / "run"))
+    folder = train(recipe, tmp_path / "run")
+    run = load(folder)
+    for task in recipe["tasks"]:  # the weights that come back are those that were evaluated
+        run.predict_table(task, tables / f"{task}-dev.csv", tmp_path / f"{task}.csv")
+        assert (tmp_path / f"{task}.csv").read_bytes() == (folder / "predictions" / f"{task}-dev.csv").read_bytes()
     names = {name for name, _ in run.model.heads["sentiment"].named_parameters()}
     assert {"pooling.query", "projection.layers.2.weight", "thresholds.bias"} <= names
     pairs = [("a good film", "a fine film"), ("it rains", "a good film"), ("it rains", "it rains")]

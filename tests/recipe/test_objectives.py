@@ -131,6 +131,17 @@ def test_evaluating_passes_auxiliary_tasks_over(run: Path, tables: Path) -> None
     assert predictor.evaluate_table("pairs", str(tables / "paraphrase-dev.csv")).keys() == {"n", "mrr", "accuracy"}
 
 
+def test_where_all_tasks_are_auxiliary_none_is_evaluated(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = tiny({"steps": 1}, only=("sentiment",))
+    recipe["tasks"]["sentiment"]["evaluate"] = False
+    said: list[str] = []
+    build(load_recipe(recipe), said.append)
+    assert "Task 'sentiment': its dev table is not scored, because of evaluate = false." in said
+    predictor = load(train(recipe, tmp_path / "run"))
+    with pytest.raises(UserError, match="Every task of this run is auxiliary: none is evaluated"):
+        predictor.evaluate()
+
+
 def test_auxiliary_tasks_can_be_asked(run: Path) -> None:
     predictor = load(run)
     assert len(predictor.predict("paraphrase", [("a", "b")])) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 
 import polytask
+from polytask.encoder.lstm import BiLstm
 from polytask.errors import Interrupted, RecipeError, RunFolderError, TableError, UserError
 from polytask.recipe.dry import dry_run
 from polytask.recipe.first import first_recipe
 from polytask.recipe.load import load_recipe
 from polytask.recipe.run import resume, train
 from polytask.runtime.folder import RunFolder
+from polytask.tasks.kinds.regression import Regression
 from polytask.training.step import StepResult
 from polytask.training.watch import Watcher
 
@@ -184,6 +187,28 @@ def test_tables_that_are_not_there_or_have_no_task_are_errors(tmp_path: Path) ->
 
 
 # -- quickstart ------------------------------------------------------------------------------------------------------
+
+
+def test_the_baseline_trains_an_lstm_of_its_own_for_each_task(tables: Path, tmp_path: Path, own_cache: Path) -> None:
+    named = {"sst": "sentiment", "quora": "paraphrase", "sts": "similarity"}
+    files = [f"tasks.{t}.{split}={name}-{split}.csv" for t, name in named.items() for split in ("train", "dev")]
+    small = [f"data={tables}", "device=cpu", "encoder.width=16", "encoder.hidden=8", *files]
+    quick = [f"stages.{number}.{key}" for number in range(3) for key in ("epochs=6", "learning_rate=1e-2")]
+    folder = train("bilstm", tmp_path / "run", overrides=[*small, *quick])
+    events = [json.loads(line) for line in RunFolder(folder).journal_path.read_text().splitlines()]
+    run = polytask.load(folder)
+    for number, task in enumerate(named):
+        losses = [e["losses"][task] for e in events if e["event"] == "step" and e["stage"] == number]
+        assert len(losses) == 6
+        assert losses[-1] < losses[0]
+        assert isinstance(run.model.encoder(task), BiLstm)
+        assert run.predict_table(task, tables / f"{named[task]}-dev.csv", tmp_path / f"{task}.csv") == 20
+        assert (tmp_path / f"{task}.csv").read_bytes() == (folder / "predictions" / f"{task}-dev.csv").read_bytes()
+        assert run.recipe.tasks[task].head.model_dump() == {"name": "linear", "dropout": 0.0}
+    assert len(run.model.encoders) == 3
+    kind = run.tasks["sts"].kind
+    assert isinstance(kind, Regression)
+    assert (kind.output, kind.unit) == ("raw", 1.0)  # the squared error in points
 
 
 def test_the_quickstart_ends_with_a_run_and_what_to_type_next(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import tomllib
 from collections.abc import Callable
 from importlib.resources import files
@@ -15,6 +16,7 @@ from polytask.errors import UserError
 from polytask.recipe.catalogue import ROOMS, catalogue, description
 from polytask.recipe.load import bundled
 from polytask.recipe.schema import recipe_schema
+from polytask.tasks.presets import preset_names
 
 Tiny = Callable[..., dict[str, Any]]
 
@@ -33,8 +35,8 @@ KNOWN = {
         "items",
         "anyOf",
     ),
-    *("additionalProperties", "enum", "const", "minimum", "exclusiveMinimum", "exclusiveMaximum", "minLength"),
-    *("prefixItems", "minItems", "maxItems", "minProperties"),
+    *("additionalProperties", "enum", "const", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"),
+    *("minLength", "prefixItems", "minItems", "maxItems", "minProperties"),
 }
 TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
@@ -70,8 +72,9 @@ def accepts(schema: Any, value: Any) -> bool:
     if isinstance(value, list):
         return accepts_list(schema, value)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        low, above, below = (schema.get(key) for key in ("minimum", "exclusiveMinimum", "exclusiveMaximum"))
-        return (low is None or value >= low) and (above is None or value > above) and (below is None or value < below)
+        low, above = schema.get("minimum", -math.inf), schema.get("exclusiveMinimum", -math.inf)
+        high, below = schema.get("maximum", math.inf), schema.get("exclusiveMaximum", math.inf)
+        return bool(low <= value <= high and above < value < below)
     return True
 
 
@@ -109,7 +112,7 @@ def test_a_recipe_with_everything_fits(tiny: Tiny) -> None:
             "early_stopping": {"patience": 2},
         }
     )
-    recipe["tasks"]["similarity"]["pair"] = {"name": "bi", "features": ["u", {"name": "cosine"}]}
+    recipe["tasks"]["similarity"]["pair"] = {"name": "bi", "features": ["u", {"name": "cosine"}], "dropout": 0.1}
     recipe["tasks"]["paraphrase"] |= {"kind": {"name": "binary", "logits": 2}, "projection": {"layers": 2, "width": 9}}
     recipe["tasks"]["sentiment"]["pooling"] = {"name": "mean", "layers": [1, 2]}
     recipe["tasks"]["sentiment"] |= {"dev": 0.1, "labels": {"0": "bad"}, "head": {"name": "mlp", "layers": 2}}
@@ -151,10 +154,12 @@ def test_a_recipe_with_everything_fits(tiny: Tiny) -> None:
         (("tasks", "sentiment"), "preset", "sst6"),
         (("tasks", "sentiment"), "pooling", {"name": "mean", "layers": "some"}),
         (("tasks", "sentiment"), "projection", {"layer": 2}),
+        (("tasks", "sentiment"), "projection", {"layers": 101}),
         (("tasks", "sentiment"), "rows_from", {"tsk": "paraphrase"}),
         (("tasks", "sentiment"), "rows_from", [{"task": "paraphrase", "splits": ["test"]}]),
         (("tasks", "similarity"), "pair", {"name": "bi", "features": ["w"]}),
         (("tasks", "similarity"), "pair", "crss"),
+        (("tasks", "similarity"), "pair", {"name": "bi", "dropout": 1.0}),
         (("stages", 0), "mixing", "jiont"),
         (("stages", 0), "schedule", "cosin"),
         (("stages", 0), "schedule", {"name": "cosine", "warm_up": 0.1}),
@@ -178,6 +183,32 @@ def test_every_field_has_its_sentence() -> None:
     for name, table in SCHEMA["$defs"].items():
         if "properties" in table and name.endswith("Settings"):
             assert all("description" in field or field.get("$ref") for field in table["properties"].values()), name
+
+
+def tables_of(schema: Any) -> list[dict[str, Any]]:
+    """Return every table within a schema, the schema itself included."""
+    if isinstance(schema, list):
+        return [found for item in schema for found in tables_of(item)]
+    return [schema, *tables_of([*schema.values()])] if isinstance(schema, dict) else []
+
+
+def test_every_choice_has_its_sentence() -> None:
+    told = {(table["const"], table.get("description")) for table in tables_of(SCHEMA) if "const" in table}
+    for registry in ROOMS:
+        assert {(name, registry.summary(name)) for name in registry.names()} <= told
+    assert {"cross", "bi", *preset_names()} <= {name for name, sentence in told if sentence}
+    members = [table for table in tables_of(SCHEMA) if "const" in table.get("properties", {}).get("name", {})]
+    assert len(members) > 40
+    assert all(member.get("description") for member in members)
+
+
+def test_what_may_be_left_out_or_short_fits(tiny: Tiny) -> None:
+    recipe = tiny({"regularizers": ["smart", {"name": "rdrop"}], "mixing": {"slope": 0.5, "name": "annealed"}})
+    recipe["tasks"]["sentiment"] |= {"head": {"dropout": 0.5}, "pooling": {}}
+    recipe["tasks"]["paraphrase"]["pair"] = {"types": False}
+    assert accepts(SCHEMA, recipe)
+    recipe["tasks"]["sentiment"]["head"] = {"layers": 2}  # the default head has none
+    assert not accepts(SCHEMA, recipe)
 
 
 def test_references_lead_somewhere() -> None:

@@ -159,7 +159,10 @@ def test_classes_without_such_options_settle_nothing(name: str) -> None:
         ({"focal": 2.0, "smoothing": 0.1}, "choose one"),
         ({"class_weights": [1.0, 2.0]}, "has 2 numbers, and there are 5 labels"),
         ({"class_weights": [1.0, 0.0, 1.0, 1.0, 1.0]}, "a weight is greater than 0"),
-        ({"class_weights": {"0": 1.0, "5": 2.0}}, "names '5', which is no label"),
+        (
+            {"class_weights": {"0": 1.0, "5": 2.0}},
+            "names '5', which is no label.* There are '0', '1', '2', '3' and '4'",
+        ),
         ({"class_weights": {"0": 1.0}}, "no weight for the label '1'"),
         ({"class_weights": "balancd"}, "class_weights"),
     ],
@@ -167,3 +170,29 @@ def test_classes_without_such_options_settle_nothing(name: str) -> None:
 def test_what_cannot_be_is_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(RecipeError, match=told):
         five(**options)
+
+
+NAMED = {"0": "bad", "1": "good", "2": "0"}
+
+
+def test_class_weights_go_by_spelling_or_name_and_the_spelling_wins() -> None:
+    logits_NC, labels_N = drawn(6, 3)
+    wanted_N = kinds.create("classification", NAMED, class_weights=[1.0, 2.0, 3.0]).loss(logits_NC, labels_N)
+    for weights in ({"0": 1.0, "good": 2.0, "2": 3.0}, {"2": 3.0, "1": 2.0, "bad": 1.0}):
+        made = kinds.create("classification", NAMED, class_weights=weights)
+        torch.testing.assert_close(made.loss(logits_NC, labels_N), wanted_N)
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        (
+            {"godo": 1.0},
+            r"names 'godo', which is no label\. Did you mean 'good'\? There are '0 \(bad\)', '1 \(good\)' and",
+        ),
+        ({"0": 1.0, "bad": 2.0, "1": 1.0, "2": 1.0}, "has two weights for the label '0', one of them by its name"),
+    ],
+)
+def test_a_weight_for_no_label_or_for_one_twice_is_refused(weights: dict[str, float], told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        kinds.create("classification", NAMED, class_weights=weights)

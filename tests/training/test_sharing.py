@@ -333,7 +333,7 @@ def test_each_own_encoder_can_be_saved(tiny: Tiny, tmp_path: Path) -> None:
         predictor.save_encoder(tmp_path / "any")
     words = {}
     for task in TASKS:
-        predictor.save_encoder(tmp_path / task, task)
+        predictor.save_encoder(str(tmp_path / task), task)
         words[task] = load_file(tmp_path / task / "model.safetensors")
         assert json.loads((tmp_path / task / "config.json").read_text())["num_hidden_layers"] == 2
     assert_equal(words["paraphrase"], words["similarity"])

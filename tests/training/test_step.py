@@ -534,6 +534,26 @@ def test_a_view_runs_a_batch_again_with_the_dropout_that_is_asked_for(
     assert not torch.equal(off.logits_NC, first.logits_NC)
 
 
+def test_a_pass_without_dropout_leaves_recurrent_layers_in_the_mode_that_cudnn_wants(
+    tiny: Tiny, parts_of: PartsOf, step_of: StepOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny(JOINT) | {"encoder": {"architecture": "lstm", "width": 8, "hidden": 6, "dropout": 0.5}}
+    parts = parts_of(recipe)
+    step_of(parts)
+    modes = []
+    forward = nn.LSTM.forward
+
+    def noted(lstm: nn.LSTM, *given: Any) -> Any:
+        modes.append(lstm.training)
+        return forward(lstm, *given)
+
+    monkeypatch.setattr(nn.LSTM, "forward", noted)
+    view = view_of(parts, "sentiment")
+    assert torch.equal(view.run(dropout="off").logits_NC, view.run(dropout="off").logits_NC)
+    assert set(modes) == {True}
+    assert all(module.training for module in parts.model.modules())
+
+
 def test_a_pass_in_float32_under_bfloat16(tiny: Tiny, parts_of: PartsOf, step_of: StepOf) -> None:
     parts = parts_of(tiny(JOINT, precision="bfloat16"))
     step_of(parts)

@@ -211,12 +211,18 @@ def list_members(
     from polytask.recipe.catalogue import catalogue, description
 
     if room is not None and member is not None:
-        typer.echo(description(room, member))
+        typer.echo(_plain(description(room, member)))
         return
     for name, members in catalogue(room).items():
         progress.console.print(f"[bold]{name}[/bold]")
+        width = max(map(len, members), default=0)
         for member, summary in members.items():
-            progress.console.print(f"  {member:<16} {escape(summary)}", highlight=False, soft_wrap=True)
+            progress.console.print(f"  {member:<{width}}  {escape(_plain(summary))}", highlight=False, soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    """Return a docstring's text as a terminal shows it best: names between single backticks."""
+    return text.replace("``", "`")
 
 
 @app.command()

@@ -7,15 +7,14 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .heads.base import checked_rate
+from .heads.base import checked_rate, new_hidden
 
 
 class Projection(nn.Module):
     """``layers`` linear layers from ``inputs`` to ``width`` numbers, each after dropout, the activation between them.
 
     Nothing follows the last layer, so that a vector may point anywhere (Irgau & Lalgudi, CS224N, §4, has three
-    layers and does not say). Weights are drawn as He et al. (2015) do, which keeps a vector's length through any
-    number of layers; BERT's N(0, 0.02²) would shrink a small model's to nothing.
+    layers and does not say).
     """
 
     def __init__(
@@ -33,11 +32,9 @@ class Projection(nn.Module):
         self.dropout = checked_rate(dropout)
         self.activation = F.relu if activation == "relu" else F.gelu
         widths = [inputs, *[hidden or inputs] * (layers - 1), width]
-        self.layers = nn.ModuleList(nn.Linear(widths[n], widths[n + 1]) for n in range(layers))
-        for layer in self.layers:
-            assert isinstance(layer, nn.Linear)
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear" if layer is self.layers[-1] else "relu")
-            nn.init.zeros_(layer.bias)
+        self.layers = nn.ModuleList(
+            new_hidden(widths[n], widths[n + 1], before_activation=n < layers - 1) for n in range(layers)
+        )
 
     def forward(self, vectors_ND: Tensor) -> Tensor:
         for number, layer in enumerate(self.layers):

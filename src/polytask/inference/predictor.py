@@ -136,6 +136,10 @@ class Predictor:
         check_unchanged(self.fingerprints, tables, self.base)
         scores: dict[str, Scores] = {}
         judged = {name: task for name, task in self.tasks.items() if not task.auxiliary}
+        if not judged:
+            raise UserError(
+                "Every task of this run is auxiliary: none is evaluated. Give one of them a table to score."
+            )
         chosen = judged if only is None else {only: self.task(only)}
         for name, task in chosen.items():
             data = tables[name].train if split == "train" else tables[name].dev
@@ -150,7 +154,7 @@ class Predictor:
         kinds = {name: task.kind for name, task in self.tasks.items()}
         return {"tasks": scores, "aggregate": aggregate(scores, kinds, self.recipe.aggregate)}
 
-    def save_encoder(self, folder: Path, task: str | None = None) -> None:
+    def save_encoder(self, folder: Path | str, task: str | None = None) -> None:
         """Save the fine-tuned encoder and tokenizer in Hugging Face layout, for ``transformers.AutoModel`` and others.
 
         Where tasks have encoders of their own, ``task`` says whose. Raises UserError when that is left open, and for
@@ -161,7 +165,7 @@ class Predictor:
         chosen = next(iter(self.tasks)) if task is None else self.task(task).name
         model = new_model(open_encoder(RunFolder.open(self.base)), self.tasks, self.recipe)
         copy_into(model, load_tensors(self.weights), self.weights)
-        save_encoder(model.encoder(chosen), folder, self.tokenizer.json)
+        save_encoder(model.encoder(chosen), Path(folder), self.tokenizer.json)
 
     def logits(self, task: Task, rows: TaskRows) -> Tensor:
         """Return the logits ``(N, C)`` of rows."""

@@ -30,6 +30,8 @@ def check_rows_from(name: str, recipe: Recipe) -> None:
     for rows in settings.rows_from or ():
         if rows.task not in recipe.tasks:
             raise RecipeError(f"there is no task '{rows.task}'.{nearest(rows.task, recipe.tasks)}")
+        if rows.task == name:
+            raise RecipeError("a task cannot borrow rows from itself.")
         source = recipe.tasks[rows.task]
         if source.rows_from is not None:
             raise RecipeError(f"'{rows.task}' itself borrows its rows; name the tasks that it has them from.")

@@ -316,6 +316,8 @@ def _tell_idle(recipe: Recipe, stages: list[Stage], told: Callable[[str], None])
     for name in recipe.tasks:
         if not any(name in stage.tasks for stage in stages):
             told(f"Task '{name}' takes part in no stage: its head stays as it was drawn.")
+        if recipe.tasks[name].evaluate is False and recipe.tasks[name].dev is not None:
+            told(f"Task '{name}': its dev table is not scored, because of evaluate = false.")
 
 
 def _tell_too_short(recipe: Recipe, stages: Sequence[Stage], told: Callable[[str], None]) -> None:

@@ -32,6 +32,7 @@ from .members import (
     new_mixing,
     new_penalty,
     new_pooling,
+    new_projection,
     one_task,
     pair_mode,
     shares_encoder,
@@ -46,7 +47,7 @@ from .objectives import (
     kind_of,
 )
 
-_HEAD_PARAMETERS = 1_000_000_000
+_PARAMETERS = 1_000_000_000
 
 
 class Problems:
@@ -97,6 +98,7 @@ def check_recipe(recipe: Recipe, problems: Problems) -> None:
         problems.check(f"{where}.kind", lambda task=task: check_encoder_fits(recipe, task))  # type: ignore[misc]
         problems.check(f"{where}.pair", lambda task=task: pair_mode(task))  # type: ignore[misc]
         problems.check(f"{where}.pooling", lambda task=task: new_pooling(task, 2))  # type: ignore[misc]
+        problems.check(f"{where}.projection", lambda task=task: _check_projection(task))  # type: ignore[misc]
         problems.check(f"{where}.symmetric", lambda task=task: consistency(task))  # type: ignore[misc]
         problems.check(f"{where}.head", lambda task=task: _head_options(task))  # type: ignore[misc]
         problems.check(f"{where}.head", lambda task=task: _check_fit(task))  # type: ignore[misc]
@@ -135,11 +137,12 @@ def _check_columns(where: str, settings: TaskSettings, problems: Problems) -> No
         problems.add(
             f"{where}.train", "is missing: the table to learn from (or 'rows_from': tasks to borrow rows from)."
         )
-    if settings.text is None:
+    borrows = settings.rows_from is not None  # its columns are its source's, where those are wrong, too
+    if settings.text is None and not borrows:
         problems.add(f"{where}.text", "is missing: the name of the text column, or of two for a pair.")
     if isinstance(settings.text, list) and len(settings.text) not in (1, 2):
         problems.add(f"{where}.text", f"names {len(settings.text)} columns; a task has one text or two.")
-    if settings.label is None and kind_of(settings).reads_labels:
+    if settings.label is None and not borrows and kind_of(settings).reads_labels:
         problems.add(f"{where}.label", "is missing: the name of the label column.")
     if isinstance(settings.dev, float) and not 0 < settings.dev < 1:
         problems.add(f"{where}.dev", f"is {settings.dev}; a share of train lies between 0 and 1.")
@@ -165,17 +168,32 @@ def _check_stage(recipe: Recipe, stage: StageSettings) -> None:
     check_stage(recipe, stage, stage_tasks(recipe, stage))
 
 
-def _head_options(settings: TaskSettings) -> nn.Module:
+def _head_options(settings: TaskSettings) -> None:
+    name, options = settings.head.name, settings.head.options
+    # The width is the encoder's, which is not known yet, unless a projection says how wide its vectors are.
+    learned = name not in heads.names() or heads.member(name).features is None
+    width = settings.projection.width or 1 if settings.projection is not None and learned else 1
+    failed = f"'{name}' of the heads cannot be built with {shown(options)}."
+    _check_size(lambda: heads.create(name, width, 1, **options), "a head", failed)
+
+
+def _check_projection(settings: TaskSettings) -> None:
+    projection = settings.projection
+    if projection is not None:
+        failed = f"cannot be built with {shown(projection.model_dump(exclude_none=True))}."
+        _check_size(lambda: new_projection(projection, 1), "a projection", failed)
+
+
+def _check_size(build: Callable[[], nn.Module], what: str, failed: str) -> None:
+    """Build a module where it takes no memory: sizes that no machine holds are the person's slip."""
     try:
-        with torch.device("meta"):  # sizes that no memory holds are the person's slip, not the machine's
-            head = heads.create(settings.head.name, 1, 1, **settings.head.options)
+        with torch.device("meta"):
+            module = build()
     except (RuntimeError, OverflowError, TypeError) as error:  # what torch says of numbers that it cannot count to
-        told = f"'{settings.head.name}' of the heads cannot be built with {shown(settings.head.options)}."
-        raise RecipeError(told) from error
-    numbers = sum(parameter.numel() for parameter in head.parameters())
-    if numbers > _HEAD_PARAMETERS:
-        raise RecipeError(f"has {numbers:,} parameters; a head has at most {_HEAD_PARAMETERS:,}.")
-    return head
+        raise RecipeError(failed) from error
+    numbers = sum(parameter.numel() for parameter in module.parameters())
+    if numbers > _PARAMETERS:
+        raise RecipeError(f"has {numbers:,} parameters; {what} has at most {_PARAMETERS:,}.")
 
 
 def _check_fit(settings: TaskSettings) -> None:

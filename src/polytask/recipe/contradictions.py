@@ -14,7 +14,7 @@ from polytask.errors import RecipeError, listed, shown
 from polytask.heads.pooling.base import poolings
 
 from .checks import Problems, check_recipe
-from .extra import check_extra
+from .extra import check_augment, check_phrases
 from .members import new_aggregator, shares_encoder
 from .objectives import kind_of
 
@@ -48,7 +48,8 @@ def examine(recipe: Recipe, known: Iterable[Problem] = ()) -> Problems:
         _check_task(f"tasks.{name}", task, problems)
         for key in ("train", "dev"):
             _check_path(f"tasks.{name}.{key}", getattr(task, key), problems)
-        problems.check(f"tasks.{name}", lambda task=task: check_extra(task))  # type: ignore[misc]
+        problems.check(f"tasks.{name}.augment", lambda task=task: check_augment(task))  # type: ignore[misc]
+        problems.check(f"tasks.{name}.phrases", lambda task=task: check_phrases(task))  # type: ignore[misc]
     for number, stage in enumerate(recipe.stages):
         _check_stage(f"stages.{number}", stage, recipe, problems)
     if recipe.encoder.checkpoint is None:
@@ -145,6 +146,10 @@ def _check_task(where: str, task: TaskSettings, problems: Problems) -> None:
         problems.add(f"{where}.id", f"is '{task.id}', which is the label column, too.")
     if task.dev_rows is not None and task.dev is None:
         problems.add(f"{where}.dev_rows", "does nothing: this task has no 'dev'.")
+    if task.evaluate is False and isinstance(task.dev, float):
+        problems.add(f"{where}.dev", "would take rows from train that evaluate = false never scores; leave it out.")
+    if task.evaluate is False and task.dev is not None and task.dev_rows is not None:
+        problems.add(f"{where}.dev_rows", "does nothing beside evaluate = false.")
     _check_labels(where, task, problems)
     features = task.pair.options.get("features")
     if isinstance(features, list) and (twice := _twice([str(feature) for feature in features])):

@@ -58,10 +58,14 @@ def add_rows(
     return found
 
 
-def check_extra(settings: TaskSettings) -> None:
-    """Raise RecipeError for extra rows that cannot be had, as far as can be told without reading a file."""
+def check_augment(settings: TaskSettings) -> None:
+    """Raise RecipeError for copies that cannot be made, as far as can be told without reading a file."""
     if settings.augment is not None:
         augmentations.create(settings.augment.name, **settings.augment.options)
+
+
+def check_phrases(settings: TaskSettings) -> None:
+    """Raise RecipeError for phrases that the task cannot learn from."""
     if settings.phrases is not None and len(text_columns(settings)) == 2:
         raise RecipeError("'phrases' are single texts, and this task reads two.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -9,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from polytask.config import Problem, Recipe, apply_overrides, invalid, read_recipe, read_toml
-from polytask.errors import RecipeError, nearest, shown
+from polytask.data.augment.base import augmentations
+from polytask.errors import RecipeError, listed, nearest, shown
+from polytask.registry import Registry
+from polytask.regularizers.base import regularizers
+from polytask.tasks.kinds.base import kinds
 from polytask.tasks.presets import preset
 
 from .borrowed import with_columns
@@ -17,6 +22,16 @@ from .contradictions import examine
 
 _ANY_TASK = {"kind": "classification", "text": "text", "label": "label"}
 """What stands for a preset that there is not, so that the rest of its task can be checked."""
+
+_MEMBERS = {"kind", "pooling", "pair", "head", "augment"}
+"""Settings of a task that are a member and its options."""
+
+_ROOMS: dict[str, Registry[Any]] = {
+    r"^tasks\..*\.kind$": kinds,
+    r"^tasks\..*\.augment$": augmentations,
+    r"^stages\.\d+\.regularizers\.\d+$": regularizers,
+}
+"""Where a member has no default, by place."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +54,9 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Iterable[str]
         # A bundled recipe's tables are the person's: its relative paths start where they stand.
         tables, base, name = read_toml(path), path.resolve().parent if own else Path.cwd(), str(source)
     tables.pop("resolved", None)
-    tables, unknown = _with_presets(apply_overrides(tables, overrides))
+    tables, unknown = _overridden(tables, list(overrides))
     recipe, problems = read_recipe(tables)
-    problems = [*unknown, *problems]
+    problems = [*unknown, *(_with_names(*problem) for problem in problems)]
     if recipe is None:
         raise invalid(name, [f"{place}: {sentence}" for place, sentence in problems])
     recipe = with_columns(recipe)
@@ -73,6 +88,26 @@ def _find(source: str | Path) -> tuple[Path, bool]:
     return path, True
 
 
+def _overridden(tables: dict[str, Any], overrides: list[str]) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the tables with presets and overrides, and the presets that there are not.
+
+    Presets are filled in before, so that an override can reach into what they give, and again after: it may bring a
+    task, or name the preset's kind.
+    """
+    presets = [override for override in overrides if override.partition("=")[0].strip().endswith(".preset")]
+    filled, _ = _with_presets(apply_overrides(tables, presets))
+    return _with_presets(apply_overrides(filled, overrides))
+
+
+def _with_names(place: str, sentence: str) -> Problem:
+    """Return a problem; of a member without a name, where no default stands for it, with the names there are."""
+    above, _, key = place.rpartition(".")
+    room = next((room for ending, room in _ROOMS.items() if re.search(ending, above)), None)
+    if room is None or key != "name" or sentence != "is missing.":
+        return place, sentence
+    return place, f"is missing; there are {listed(room.names())}."
+
+
 def _with_presets(tables: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     tasks = tables.get("tasks")
     if not isinstance(tasks, dict):
@@ -85,7 +120,21 @@ def _with_presets(tables: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]
             filled[name] = _ANY_TASK | settings
             try:
                 if isinstance(settings["preset"], str):
-                    filled[name] = preset(settings["preset"]) | settings
+                    filled[name] = _filled(preset(settings["preset"]), settings)
             except RecipeError as error:
                 problems.append((f"tasks.{name}.preset", str(error)))
     return tables | {"tasks": filled}, problems
+
+
+def _filled(defaults: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Return a task's settings over a preset's. Options of the preset's own member, named or not, join the preset's."""
+    joined: dict[str, Any] = {}
+    for key in _MEMBERS & defaults.keys() & settings.keys():
+        own, given = _table(defaults[key]), _table(settings[key])
+        if isinstance(given, dict) and given.get("name", own["name"]) == own["name"]:
+            joined[key] = own | given
+    return defaults | settings | joined
+
+
+def _table(member: Any) -> Any:
+    return {"name": member} if isinstance(member, str) else member

@@ -44,7 +44,7 @@ from .objectives import (
     own_pair_mode,
 )
 
-_PAIR_OPTIONS = {"cross": ("types",), "bi": ("features",)}
+_PAIR_OPTIONS = {"cross": ("types",), "bi": ("features", "dropout")}
 BI_FEATURES = ["u", "v", "abs_difference"]
 
 
@@ -74,6 +74,9 @@ def pair_mode(settings: TaskSettings) -> tuple[Literal["single", "cross", "bi"],
             raise RecipeError(f"'{name}' takes no option '{key}'; it takes {listed(_PAIR_OPTIONS[name])}.")
     if not isinstance(options.get("types", True), bool):
         raise RecipeError(f"option 'types' of 'cross' is {options['types']!r}; it is true or false.")
+    rate = options.get("dropout", 0.0)
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
+        raise RecipeError(f"option 'dropout' of 'bi' is {rate!r}; it is a number of at least 0 and below 1.")
     if name == "bi":
         new_merge(options.get("features", BI_FEATURES), 1)
     if isinstance(settings.text, list) and len(settings.text) == 2:
@@ -246,7 +249,10 @@ def _new_head(task: Task, settings: TaskSettings, encoder: Encoder) -> TaskHead:
     kind = task.kind
     head = heads.create(settings.head.name, width, kind.head_outputs, **settings.head.options)
     thresholds = Thresholds(kind.outputs) if kind.head_outputs < kind.outputs else None
-    return TaskHead(pooling, head, merge, projection=projection, thresholds=thresholds, orders=_orders(task))
+    rate = options.get("dropout", 0.0)
+    return TaskHead(
+        pooling, head, merge, projection=projection, dropout=rate, thresholds=thresholds, orders=_orders(task)
+    )
 
 
 def _orders(task: Task) -> Orders:

@@ -18,7 +18,7 @@ from polytask.heads.pooling.base import poolings
 from polytask.registry import Registry
 from polytask.regularizers.base import regularizers
 from polytask.tasks.kinds.base import kinds
-from polytask.tasks.presets import preset_names
+from polytask.tasks.presets import preset_names, preset_summary
 
 _ROOM_OF: dict[str, dict[str, Registry[Any]]] = {
     "TaskSettings": {"kind": kinds, "pooling": poolings, "head": heads, "augment": augmentations},
@@ -34,7 +34,8 @@ def recipe_schema() -> dict[str, Any]:
         for field, registry in fields.items():
             old = definitions[table]["properties"][field]
             kept = {key: value for key, value in old.items() if key in ("default", "description")}
-            definitions[table]["properties"][field] = {"anyOf": _choices(registry), **kept}
+            named = (kept.get("default") or {}).get("name")
+            definitions[table]["properties"][field] = {"anyOf": _choices(registry, named), **kept}
     stages = definitions["StageSettings"]["properties"]
     for field, table in (("schedule", "ScheduleSettings"), ("optimizer", "OptimizerSettings")):
         short = {"enum": definitions[table]["properties"]["name"]["enum"]}
@@ -43,10 +44,11 @@ def recipe_schema() -> dict[str, Any]:
     weight = definitions["RegularizerSettings"]["properties"]["weight"]
     definitions["RegularizerSettings"] = {
         "description": definitions["RegularizerSettings"]["description"],
-        "anyOf": [_member(regularizers, name, weight=weight) for name in regularizers.names()],
+        "anyOf": [*_names(regularizers), *(_member(regularizers, n, weight=weight) for n in regularizers.names())],
     }
     tasks = definitions["TaskSettings"]["properties"]
-    tasks["preset"]["anyOf"] = [{"enum": preset_names()}, {"type": "null"}]
+    presets = [{"const": name, "description": preset_summary(name)} for name in preset_names()]
+    tasks["preset"]["anyOf"] = [*presets, {"type": "null"}]
     short = {"enum": definitions["ResampleSettings"]["properties"]["name"]["enum"]}
     tasks["resample"]["anyOf"] = [short, *tasks["resample"]["anyOf"]]
     tasks["phrases"]["anyOf"] = [{"type": "string"}, *tasks["phrases"]["anyOf"]]
@@ -54,8 +56,16 @@ def recipe_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _choices(registry: Registry[Any]) -> list[dict[str, Any]]:
-    return [{"enum": registry.names()}, *(_member(registry, name) for name in registry.names())]
+def _choices(registry: Registry[Any], default: str | None = None) -> list[dict[str, Any]]:
+    """Return what may stand for a member. Options without a name are those of the ``default``."""
+    members = {name: _member(registry, name) for name in registry.names()}
+    if default is not None:
+        members[default]["required"].remove("name")
+    return [*_names(registry), *members.values()]
+
+
+def _names(registry: Registry[Any]) -> list[dict[str, Any]]:
+    return [{"const": name, "description": registry.summary(name)} for name in registry.names()]
 
 
 def _member(registry: Registry[Any], name: str, **beside: Any) -> dict[str, Any]:
@@ -70,22 +80,42 @@ def _member(registry: Registry[Any], name: str, **beside: Any) -> dict[str, Any]
             properties[key]["default"] = parameter.default
     return {
         "type": "object",
-        "description": registry.summary(name),
+        "description": inspect.getdoc(registry.member(name)),
         "properties": properties,
         "required": required,
         "additionalProperties": False,
     }
 
 
+_PAIR_MODES = {"cross": "Both texts joined into one input.", "bi": "Each text encoded apart; `features` merge the two."}
+
+
 def _pair_choices() -> list[dict[str, Any]]:
-    features = {"type": "array", "items": {"anyOf": _choices(pair_features)}}
+    types = {"type": "boolean", "default": True, "description": "Whether the encoder is told which text a token is of."}
+    features = {
+        "type": "array",
+        "items": {"anyOf": _choices(pair_features)},
+        "description": "What the head sees of the two vectors, side by side.",
+    }
+    dropout = {
+        "type": "number",
+        "minimum": 0,
+        "exclusiveMaximum": 1,
+        "default": 0.0,
+        "description": "Dropout on each text's vector before they are merged (Irgau & Lalgudi, CS224N report).",
+    }
     return [
-        {"enum": ["cross", "bi"]},
-        _mode("cross", "types", {"type": "boolean", "default": True}),
-        _mode("bi", "features", features),
+        *({"const": name, "description": told} for name, told in _PAIR_MODES.items()),
+        _mode("cross", [], types=types),
+        _mode("bi", ["name"], features=features, dropout=dropout),
     ]
 
 
-def _mode(name: str, option: str, schema: dict[str, Any]) -> dict[str, Any]:
-    properties = {"name": {"const": name}, option: schema}
-    return {"type": "object", "properties": properties, "required": ["name"], "additionalProperties": False}
+def _mode(name: str, required: list[str], **options: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": _PAIR_MODES[name],
+        "properties": {"name": {"const": name}, **options},
+        "required": required,
+        "additionalProperties": False,
+    }

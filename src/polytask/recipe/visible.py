@@ -44,7 +44,7 @@ def _task(settings: TaskSettings) -> TaskSettings:
 def _pair(settings: TaskSettings) -> Member:
     if len(text_columns(settings)) != 2:
         return settings.pair
-    given: dict[str, Any] = {"features": BI_FEATURES} if settings.pair.name == "bi" else {"types": True}
+    given: dict[str, Any] = {"features": BI_FEATURES, "dropout": 0.0} if settings.pair.name == "bi" else {"types": True}
     return Member(name=settings.pair.name, **{**given, **settings.pair.options})
 
 

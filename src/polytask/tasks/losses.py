@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -20,13 +20,14 @@ class Emphasis:
 
     Weights multiply a row's loss; the mean over a batch stays one over its rows. ``"balanced"`` ones are
     N / (C · rows of the class), 1 in the mean over train (King & Zeng 2001); until ``settle`` has counted them, and the
-    numbers were handed to a new emphasis, there is no loss. Smoothing and focus cannot be had together: one asks the
+    numbers were handed to a new emphasis, there is no loss. A table of weights names labels as tables spell them or as
+    predictions show them; what is both is the spelling. Smoothing and focus cannot be had together: one asks the
     model to doubt its easy rows, the other to forget them.
     """
 
     def __init__(
         self,
-        classes: Sequence[str],
+        labels: Mapping[str, str],
         class_weights: ClassWeights | None = None,
         smoothing: float = 0.0,
         focal: float = 0.0,
@@ -37,12 +38,12 @@ class Emphasis:
             raise ValueError(f"focal is {focal}; it is a number of at least 0")
         if smoothing and focal:
             raise ValueError("'smoothing' and 'focal' pull the same rows in opposite directions; choose one")
-        self.classes = classes
+        self.classes = list(labels)
         self.smoothing = smoothing
         self.focal = focal
         self.balanced = class_weights == "balanced"
         given = None if class_weights is None or isinstance(class_weights, str) else class_weights
-        self._given_C = None if given is None else torch.tensor(_in_order(given, classes), dtype=torch.float64)
+        self._given_C = None if given is None else torch.tensor(_in_order(given, labels), dtype=torch.float64)
         self._weights_C = self._given_C
 
     @property
@@ -96,24 +97,36 @@ def _log_of_others(log_p_NC: Tensor, labels_N: Tensor) -> Tensor:
     return log_p_NC.scatter(1, labels_N[:, None], -math.inf).logsumexp(1)
 
 
-def _in_order(weights: list[float] | dict[str, float], classes: Sequence[str]) -> list[float]:
+def _in_order(weights: list[float] | dict[str, float], labels: Mapping[str, str]) -> list[float]:
     values = list(weights.values()) if isinstance(weights, dict) else weights
     for value in values:
         if not 0 < value < math.inf:
             raise ValueError(f"class_weights has {value}; a weight is greater than 0")
-    if not classes:  # the labels are yet to be read off train
+    if not labels:  # they are yet to be read off train
         return values
     if isinstance(weights, dict):
-        return [_weight_of(name, weights, classes) for name in classes]
-    if len(weights) != len(classes):
-        raise ValueError(f"class_weights has {len(weights)} numbers, and there are {len(classes)} labels")
+        return _by_label(weights, labels)
+    if len(weights) != len(labels):
+        raise ValueError(f"class_weights has {len(weights)} numbers, and there are {len(labels)} labels")
     return weights
 
 
-def _weight_of(name: str, weights: dict[str, float], classes: Sequence[str]) -> float:
-    for given in weights:
-        if given not in classes:
-            raise ValueError(f"class_weights names '{given}', which is no label.{nearest(given, classes)}")
-    if name not in weights:
-        raise ValueError(f"class_weights has no weight for the label '{name}'; it names {listed(weights)}")
-    return weights[name]
+def _by_label(weights: dict[str, float], labels: Mapping[str, str]) -> list[float]:
+    spelt = {shown: spelling for spelling, shown in labels.items()} | {spelling: spelling for spelling in labels}
+    found: dict[str, float] = {}
+    for given, weight in weights.items():
+        if given not in spelt:
+            near = nearest(given, spelt)
+            raise ValueError(f"class_weights names '{given}', which is no label.{near} There are {_both(labels)}")
+        if spelt[given] in found:
+            raise ValueError(f"class_weights has two weights for the label '{spelt[given]}', one of them by its name")
+        found[spelt[given]] = weight
+    for spelling in labels:
+        if spelling not in found:
+            raise ValueError(f"class_weights has no weight for the label '{spelling}'; it names {listed(weights)}")
+    return [found[spelling] for spelling in labels]
+
+
+def _both(labels: Mapping[str, str]) -> str:
+    """Return the labels as tables spell them, each with the name that predictions show, where that is another."""
+    return listed([spelling if spelling == shown else f"{spelling} ({shown})" for spelling, shown in labels.items()])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,11 @@ class Eda(Augmentation):
     Each option is the share α of the words that is changed, at least one of them; of ``delete`` it is the probability
     of each. ``replace`` and ``insert`` draw from ``synonyms``, a file with a word and its synonyms on each line, with
     tabs between them: the paper's own source, WordNet, does not come with polytask. They are 0.1 when there is a file.
+    Leave stop words out of it, as the paper does. Words are looked up in lower case and without the punctuation around
+    them; what replaces one takes on its punctuation and its capital.
+
+    Where the change that was drawn leaves a text as it is, another is drawn, until none is left to try; a deletion that
+    met no word then takes one.
     """
 
     files: ClassVar[tuple[str, ...]] = ("synonyms",)
@@ -60,8 +66,12 @@ class Eda(Augmentation):
             raise ValueError("swap, delete, replace and insert are all 0: nothing would be changed")
 
     def variant(self, words: Sequence[str], generator: np.random.Generator) -> Words:
-        change = self._changes[int(generator.integers(len(self._changes)))]
-        return change(list(words), generator)
+        for number in generator.permutation(len(self._changes)):
+            changed = self._changes[int(number)](list(words), generator)
+            if changed != list(words):
+                return changed
+        gone = int(generator.integers(len(words))) if self.shares["delete"] and len(words) > 1 else len(words)
+        return [word for place, word in enumerate(words) if place != gone]
 
     def fingerprints(self) -> dict[str, str]:
         if self.synonyms is None:
@@ -77,11 +87,22 @@ class Eda(Augmentation):
         return max(int(self.shares[option] * len(words)), 1)
 
     def _known(self, words: Words) -> list[int]:
-        return [place for place, word in enumerate(words) if word.lower() in self.thesaurus]
+        return [place for place, word in enumerate(words) if self._core(word).lower() in self.thesaurus]
 
-    def _synonym(self, word: str, generator: np.random.Generator) -> Words:
+    def _core(self, word: str) -> str:
+        """Return what of a word is looked up: all of it where the thesaurus has it so ("u.s."), else no punctuation."""
+        return word if word.lower() in self.thesaurus else re.sub(r"^[\W_]+|[\W_]+$", "", word)
+
+    def _synonym(self, word: str, generator: np.random.Generator) -> str:
         choices = self.thesaurus[word.lower()]
-        return choices[int(generator.integers(len(choices)))].split()
+        return choices[int(generator.integers(len(choices)))]
+
+    def _in_place(self, word: str, generator: np.random.Generator) -> Words:
+        """Return a synonym's words, in the punctuation and with the capital of the word that they stand for."""
+        core = self._core(word)
+        before, _, after = word.partition(core)
+        synonym = self._synonym(core, generator)
+        return f"{before}{synonym[0].upper() if core[0].isupper() else synonym[0]}{synonym[1:]}{after}".split()
 
     def _swap(self, words: Words, generator: np.random.Generator) -> Words:
         for _ in range(self._count("swap", words) if len(words) > 1 else 0):
@@ -96,13 +117,13 @@ class Eda(Augmentation):
 
     def _replace(self, words: Words, generator: np.random.Generator) -> Words:
         places = generator.permutation(self._known(words))[: self._count("replace", words)]
-        new = {int(place): self._synonym(words[int(place)], generator) for place in places}
+        new = {int(place): self._in_place(words[int(place)], generator) for place in places}
         return [part for place, word in enumerate(words) for part in new.get(place, [word])]
 
     def _insert(self, words: Words, generator: np.random.Generator) -> Words:
-        known = [words[place] for place in self._known(words)]
+        known = [self._core(words[place]) for place in self._known(words)]
         for _ in range(self._count("insert", words) if known else 0):
-            synonym = self._synonym(known[int(generator.integers(len(known)))], generator)
+            synonym = self._synonym(known[int(generator.integers(len(known)))], generator).split()
             place = int(generator.integers(len(words) + 1))
             words[place:place] = synonym
         return words

@@ -46,3 +46,14 @@ def new_linear(width: int, outputs: int) -> nn.Linear:
     nn.init.normal_(layer.weight, std=0.02)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def new_hidden(width: int, outputs: int, *, before_activation: bool = True) -> nn.Linear:
+    """Return a linear layer as He et al. (2015) draw one, biases 0: it keeps a vector's length, and so do many of them.
+
+    BERT's N(0, 0.02²) would shrink a small model's vectors to nothing within a few layers.
+    """
+    layer = nn.Linear(width, outputs)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu" if before_activation else "linear")
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -37,7 +37,7 @@ class Binary(Kind):
     ) -> None:
         super().__init__(labels)
         self.logits = logits
-        self.emphasis = Emphasis(self.spellings, class_weights, smoothing, focal)
+        self.emphasis = Emphasis(labels, class_weights, smoothing, focal)
         if len(labels) > 2:
             raise ValueError(f"there are {len(labels)} labels, {listed([*labels][:12])}; a binary task has two")
 

@@ -25,7 +25,7 @@ class Classification(Kind):
         focal: float = 0.0,
     ) -> None:
         super().__init__(labels)
-        self.emphasis = Emphasis(self.spellings, class_weights, smoothing, focal)
+        self.emphasis = Emphasis(labels, class_weights, smoothing, focal)
 
     @property
     def outputs(self) -> int:

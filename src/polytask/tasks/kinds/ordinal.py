@@ -39,7 +39,7 @@ class Ordinal(Kind):
         super().__init__(labels)
         self.method: Method = method
         self.predict = predict
-        self.emphasis = Emphasis(self.spellings, class_weights)
+        self.emphasis = Emphasis(labels, class_weights)
 
     @property
     def outputs(self) -> int:
