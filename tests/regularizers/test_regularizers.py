@@ -72,13 +72,13 @@ def test_each_row_has_a_penalty_of_its_own(looked_at: LookedAt, view_of: ViewOf,
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_penalty_adds_to_no_gradient_before_backward(
-    tiny: Tiny, begun: Begun, view_of: ViewOf, name: str, precision: str
+    all_heads: Tiny, begun: Begun, view_of: ViewOf, name: str, precision: str
 ) -> None:
-    step, parts = begun(tiny(with_penalties({"name": name}), precision=precision))
+    step, parts = begun(all_heads(with_penalties({"name": name}), precision=precision))
     step(0)
     made = step.stage.penalties[0].regularizer
     before = {held: buffer.clone() for held, buffer in step._buffers.items()}
-    for task in TASKS:
+    for task in parts.tasks:
         view = view_of(parts, task)
         penalty_N = made.penalty(view, view.run())
         assert all(torch.equal(buffer, before[held]) for held, buffer in step._buffers.items())
