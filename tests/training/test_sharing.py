@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from polytask.encoder.bert import Bert
 from polytask.errors import UserError
 from polytask.inference.predictor import load
+from polytask.model import TokenHead
 from polytask.recipe.build import Parts, build
 from polytask.recipe.load import load_recipe
 from polytask.recipe.run import train
@@ -51,6 +53,11 @@ def separate(tiny: Tiny, **changes: Any) -> dict[str, Any]:
     )
 
 
+def with_words(recipe: dict[str, Any]) -> dict[str, Any]:
+    recipe["tasks"]["words"] = {"kind": "mlm", "rows_from": "sentiment", "max_rows": 60}
+    return recipe
+
+
 def weights_of(run: Path, which: str = "last") -> dict[str, Tensor]:
     folder = RunFolder(run)
     return load_file(folder.weights(str(getattr(folder.read_index(), which))))
@@ -83,6 +90,15 @@ def test_encoders_exist_for_those_who_use_them_and_start_alike(tiny: Tiny, owner
         assert_equal(dict(model.head(task).named_parameters()), dict(drawn.head(task).named_parameters()))
     storages = [parameter.data_ptr() for parameter in model.parameters()]
     assert len(set(storages)) == len(storages)
+
+
+def test_words_are_predicted_through_the_table_of_their_own_encoder(tiny: Tiny, parts_of: PartsOf) -> None:
+    model = parts_of(own(with_words(tiny()), "words")).model
+    head, encoder = model.head("words"), model.encoder("words")
+    assert isinstance(head, TokenHead)
+    assert isinstance(encoder, Bert)
+    assert head.tied[0] is encoder.embeddings.word
+    assert encoder is not model.encoders["shared"]
 
 
 def test_an_own_encoder_follows_its_tasks_rate_and_decay(tiny: Tiny, parts_of: PartsOf) -> None:
@@ -156,16 +172,19 @@ def test_trained_side_by_side_own_encoders_are_as_trained_alone(
     tiny: Tiny, parts_of: PartsOf, step_of: StepOf, mixing: str
 ) -> None:
     """In one stage, clipped hard: no task's gradient enters another's norm, and each moves as it would by itself."""
+    tasks = (*TASKS, "words") if mixing == "joint" else TASKS  # masks are drawn from the step's number
     stage = {**STAGE, "steps": 6, "clip": 0.01, "mixing": mixing, "schedule": {"name": "constant", "warmup": 0}}
-    parts = parts_of(own(tiny(stage, drop=0.0)))
+    stage["tasks"] = list(tasks)
+    parts = parts_of(own(with_words(tiny(stage, drop=0.0)), *tasks))
     step = step_of(parts)
     for number in range(6):
         step(number)
     together = {name: tensor.clone() for name, tensor in step.weights().items()}
     turns = [{micro.task for micro in parts.stages[0].plan(number)} for number in range(6)]
     step.release()
-    for task in TASKS:
-        parts = parts_of(own(tiny({**stage, "tasks": [task], "mixing": "joint"}, drop=0.0)))
+    for task in tasks:
+        alone = tiny({**stage, "tasks": [task], "mixing": "joint"}, drop=0.0)
+        parts = parts_of(own(with_words(alone), *tasks))
         step = step_of(parts)
         for number in range(sum(task in turn for turn in turns)):
             step(number)

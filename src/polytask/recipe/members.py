@@ -125,13 +125,14 @@ def text_columns(settings: TaskSettings) -> tuple[str, ...]:
 
 def new_model(encoder: Encoder, tasks: Mapping[str, Task], recipe: Recipe) -> Model:
     """Return the model: its encoders, all as the given one, and each task's head, drawn from the recipe's seed."""
+    users = {name: encoder_of(name, recipe) for name in tasks}
+    first, *others = dict.fromkeys(users.values())
+    encoders = {first: encoder} | {name: copy.deepcopy(encoder) for name in others}
     made: dict[str, TaskHead] = {}
     for name, task in tasks.items():
         reseed(recipe.seed, "head", name)
-        made[name] = _new_head(task, recipe.tasks[name], encoder)
-    users = {name: encoder_of(name, recipe) for name in tasks}
-    first, *others = dict.fromkeys(users.values())
-    return Model({first: encoder} | {name: copy.deepcopy(encoder) for name in others}, made, users)
+        made[name] = _new_head(task, recipe.tasks[name], encoders[users[name]])
+    return Model(encoders, made, users)
 
 
 def new_pooling(settings: TaskSettings, width: int) -> Pooling:
