@@ -264,7 +264,7 @@ class TaskView:
 
     def divergence(self, a: Out, b: Out) -> Tensor:
         """Return how far two predictions of each row are apart, ``(N,)``, as the task's kind measures it."""
-        return self.task.kind.divergence(a.logits_NC, b.logits_NC)
+        return self.task.kind.divergence(a.logits_NC, b.logits_NC, self.batch.labels_N)
 
     def _judge(self, model: Model, vectors: Sequence[Tensor]) -> Out:
         if self.batch.labels_N is None:
