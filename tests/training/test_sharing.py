@@ -19,12 +19,13 @@ from polytask.inference.predictor import load
 from polytask.model import TokenHead
 from polytask.recipe.build import Parts, build
 from polytask.recipe.load import load_recipe
-from polytask.recipe.run import train
+from polytask.recipe.run import resume, train
+from polytask.recipe.verify import same_runs
 from polytask.runtime.folder import RunFolder, read_journal
 from polytask.tasks.task import Task
 from polytask.training.bests import judges_of, owner
-from polytask.training.stages import touched_tasks
-from polytask.training.step import Step
+from polytask.training.stages import heirs, touched_tasks
+from polytask.training.step import Step, StepResult
 from polytask.training.watch import Watcher
 
 Tiny = Callable[..., dict[str, Any]]
@@ -112,6 +113,77 @@ def test_an_own_encoder_follows_its_tasks_rate_and_decay(tiny: Tiny, parts_of: P
     )
     assert stage.encoder_rules["paraphrase"] == stage.rule  # a head's rate is no encoder's
     assert stage.head_rules["paraphrase"].learning_rate == 0.5
+
+
+# -- what is handed down ----------------------------------------------------------------------------------------------
+
+
+class CrashAt(Watcher):
+    """Tears a run down after its n-th step."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def step(self, step: int, result: StepResult) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("crash")
+
+
+def pretrained(tiny: Tiny, **changes: Any) -> dict[str, Any]:
+    """Words first, on the shared encoder, then a stage for each of two tasks with encoders of their own."""
+    stages = ({**STAGE, "tasks": ["words"]}, {**STAGE, "tasks": ["sentiment"]}, {**STAGE, "tasks": ["paraphrase"]})
+    recipe = tiny(*stages, only=("sentiment", "paraphrase"), checkpoint_every=3, **changes)
+    return own(with_words(recipe), "sentiment", "paraphrase")
+
+
+def test_own_encoders_begin_as_pretraining_left_the_shared_one(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[dict[str, Tensor]] = []
+    built = Step.__init__
+
+    def noted(self: Step, *parts: Any, **more: Any) -> None:
+        built(self, *parts, **more)
+        begun.append({name: tensor.clone() for name, tensor in self.weights().items()})
+
+    monkeypatch.setattr(Step, "__init__", noted)
+    run = train(pretrained(tiny), tmp_path / "run")
+    drawn, words, last = begun
+    for encoder, stage in (("sentiment", words), ("paraphrase", last)):
+        assert_equal(encoder_part(stage, encoder), encoder_part(last, "shared"))
+        assert not torch.equal(*(encoder_part(w, encoder)["embeddings.word.weight"] for w in (stage, drawn)))
+    assert not torch.equal(*(encoder_part(last, e)["embeddings.word.weight"] for e in ("sentiment", "shared")))
+    told = [event for event in read_journal(run / "journal.jsonl") if event["event"] == "start"]
+    assert [(event["stage"], event["encoder"], event["as_is"]) for event in told] == [
+        (1, "sentiment", "shared"),
+        (2, "paraphrase", "shared"),
+    ]
+
+
+def encoder_part(weights: Mapping[str, Tensor], encoder: str) -> dict[str, Tensor]:
+    prefix = f"encoders.{encoder}."
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+
+
+@pytest.mark.parametrize("steps", [4, 5, 8, 9, 11])
+def test_handing_down_leaves_no_trace_of_a_crash(tiny: Tiny, tmp_path: Path, steps: int) -> None:
+    recipe = pretrained(tiny, precision="bfloat16")
+    recipe["stages"][0]["average"] = 0.9
+    whole = train(recipe, tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="crash"):
+        train(recipe, tmp_path / "run", watcher=CrashAt(steps))
+    resume(tmp_path / "run")
+    same_runs(whole, tmp_path / "run")
+
+
+def test_nothing_is_handed_down_where_the_shared_encoder_has_not_moved(tiny: Tiny, parts_of: PartsOf) -> None:
+    heads_first = {**STAGE, "tasks": ["similarity"], "train": "heads"}
+    again = {**STAGE, "tasks": ["sentiment", "similarity"]}
+    parts = parts_of(own(tiny(heads_first, again, again), "sentiment", "paraphrase"))
+    assert [heirs(parts.model, parts.stages, number) for number in range(3)] == [[], [], []]
+    parts = parts_of(separate(tiny))
+    assert [heirs(parts.model, parts.stages, number) for number in range(3)] == [[], [], []]
 
 
 # -- what moves ------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from polytask.regularizers.base import regularizers
 from polytask.runtime.keys import reseed
 from polytask.tasks.kinds.base import Kind, kinds
 from polytask.tasks.task import Task
-from polytask.training.stages import Penalty
+from polytask.training.stages import SHARED, Penalty
 
 from .fits import check_layers
 from .objectives import (
@@ -112,7 +112,7 @@ def consistency(settings: TaskSettings) -> float | None:
 def encoder_of(task: str, recipe: Recipe) -> str:
     """Return the name of a task's encoder: "shared", or the task's own name."""
     if recipe.tasks[task].encoder == "shared":
-        return "shared"
+        return SHARED
     if task == "shared":
         raise RecipeError("an encoder of its own would be called 'shared', as the common one is; rename the task.")
     return task

@@ -26,7 +26,7 @@ from polytask.tasks.task import Task
 
 from .bests import Mixture, begun, judges_of
 from .checkpoint import copy_into, load_tensors, save_tensors
-from .stages import Stage, touched_tasks
+from .stages import SHARED, Stage, heirs, touched_tasks
 from .step import Step
 from .watch import StopRequest, Watcher, stop_requests
 
@@ -75,6 +75,8 @@ class Trainer:
         return self.index
 
     def _run_stage(self, stage: Stage, stop: StopRequest) -> None:
+        if not self.index.step:
+            self._hand_down(stage)
         step = Step(
             self.model,
             self.tasks,
@@ -107,6 +109,12 @@ class Trainer:
                 break
         step.release()
         self._update(stage=stage.number + 1, step=0, stale=0, stage_best=None)
+
+    def _hand_down(self, stage: Stage) -> None:
+        """Let encoders of tasks' own begin as the shared one stands, where earlier stages have trained that."""
+        for name in heirs(self.model, self.stages, stage.number):
+            self.model.encoders[name].load_state_dict(self.model.encoders[SHARED].state_dict())
+            self.journal.write("start", stage=stage.number, encoder=name, as_is=SHARED)
 
     def _note_data(self, stage: Stage) -> None:
         """Note what a pass over each task is made of; ``padding`` is what padded batches would waste (packed: nothing)."""
