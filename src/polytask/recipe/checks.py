@@ -131,7 +131,9 @@ def _check_columns(where: str, settings: TaskSettings, problems: Problems) -> No
             f"{where}.train", "is missing: the table to learn from (or 'rows_from': tasks to borrow rows from)."
         )
     if settings.text is None:
-        problems.add(f"{where}.text", "is missing: the name of the text column, or of two for a pair.")
+        running = isinstance(settings.train, str) and settings.train.endswith(".txt")
+        columns = " A .txt file has 'sentence' and, for pairs, 'next'." if running else ""
+        problems.add(f"{where}.text", f"is missing: the name of the text column, or of two for a pair.{columns}")
     if isinstance(settings.text, list) and len(settings.text) not in (1, 2):
         problems.add(f"{where}.text", f"names {len(settings.text)} columns; a task has one text or two.")
     if settings.label is None and kind_of(settings).reads_labels:
