@@ -331,11 +331,27 @@ def test_a_stage_does_not_evaluate_anew_what_it_cannot_change(tiny: Tiny, tmp_pa
     assert [touched_tasks(shared.model, stage) for stage in shared.stages] == [set(TASKS), {"sentiment"}]
     watcher = Evaluated()
     run = train(recipe, tmp_path / "run", watcher=watcher)
-    assert watcher.seen == [set(TASKS), {"paraphrase"}, {"similarity"}]  # all of them once, to begin with
-    assert all(list(event["scores"]) == list(TASKS) for event in evaluations(run))
+    assert watcher.seen == [{"sentiment"}, {"paraphrase"}, {"similarity"}]
+    assert all(list(event["scores"]) == [*TASKS[: event["stage"] + 1]] for event in evaluations(run))
     last = load(run, checkpoint="last").evaluate()["tasks"]
     for task, scores in evaluations(run)[-1]["scores"].items():
         assert scores == {name: value for name, value in last[task].items() if not name.startswith("swap")}
+
+
+def test_a_head_that_is_yet_to_be_trained_is_not_scored_and_cannot_make_a_best(tiny: Tiny, tmp_path: Path) -> None:
+    """Words first, then one task, then both: chance is in no aggregate, and the best is of the stage that has both."""
+    later = [{**STAGE, "tasks": tasks, "evaluate_every": 2} for tasks in (["sentiment"], ["sentiment", "paraphrase"])]
+    words = {**STAGE, "tasks": ["words"], "evaluate_every": 1}
+    run = train(with_words(tiny(words, *later, only=("sentiment", "paraphrase"))), tmp_path / "run")
+    assert [(event["stage"], list(event["scores"]), event["best"]) for event in evaluations(run)][:3] == [
+        (1, ["sentiment"], False),
+        (1, ["sentiment"], False),
+        (2, ["sentiment", "paraphrase"], True),
+    ]
+    index = RunFolder(run).read_index()
+    assert str(index.best).startswith("3-")
+    assert index.best_of["paraphrase"].startswith("3-")
+    assert (run / "predictions" / "sentiment-dev.csv").exists()
 
 
 def test_heads_that_nothing_trains_have_no_say_in_the_best(tiny: Tiny, tmp_path: Path) -> None:

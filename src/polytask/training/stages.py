@@ -121,6 +121,12 @@ def touched_tasks(model: Model, stage: Stage) -> set[str]:
     return {*stage.tasks, *(task for task, encoder in model.encoder_of.items() if encoder in encoders)}
 
 
+def awaited_tasks(stages: Sequence[Stage], number: int) -> set[str]:
+    """Return the tasks whose first stage comes after this one: their heads are as they were drawn, and score by chance."""
+    begun = {task for stage in stages[: number + 1] for task in stage.tasks}
+    return {task for stage in stages[number + 1 :] for task in stage.tasks} - begun
+
+
 def heirs(model: Model, stages: Sequence[Stage], number: int) -> list[str]:
     """Return the encoders of tasks' own that begin, with this stage, as the shared one stands by now.
 
