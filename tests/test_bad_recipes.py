@@ -162,6 +162,9 @@ CASES: dict[str, Case] = {
     "empty tasks": bad({"tasks": {}}, "tasks: is {}; wanted 1 or more"),
     "no stages in the list": bad({"stages": []}, "stages: is []; wanted 1 or more"),
     "no table": bad({f"{SST}.train": GONE}, f"{SST}.train: is missing: the table"),
+    "no text of running text": bad(
+        {f"{SST}.text": GONE, f"{SST}.train": "corpus.txt"}, "A .txt file has 'sentence' and, for pairs, 'next'."
+    ),
     "no text": bad({f"{SST}.text": GONE}, f"{SST}.text: is missing: the name of the text column"),
     "no label": bad({f"{SST}.label": GONE}, f"{SST}.label: is missing: the name of the label column"),
     "no kind": bad({f"{SST}.kind": GONE}, f"{SST}.kind: is missing; there are", "'regression'"),
@@ -325,6 +328,9 @@ CASES: dict[str, Case] = {
     "surgery on a frozen encoder": bad(
         {"stages.0.aggregator": "pcgrad", "stages.0.mixing": "joint", "stages.0.train": "heads"},
         "stages.0.aggregator: 'pcgrad' combines gradients of the encoder, which train = \"heads\" freezes",
+    ),
+    "layer decay on a frozen encoder": bad(
+        {"stages.0.layer_decay": 0.9, "stages.0.train": "heads"}, "stages.0.layer_decay: does nothing: train = \"heads\""
     ),
     "early stopping without dev": bad(
         {**NO_DEV, "stages.0.early_stopping": {"patience": 1}}, "stages.0.early_stopping: ", "dev"

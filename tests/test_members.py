@@ -5,6 +5,7 @@ A newcomer is examined here because it is registered; most need no line of their
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from polytask.recipe.run import resume, train
 from polytask.recipe.verify import same_runs
 from polytask.registry import Registry
 from polytask.regularizers.base import regularizers
+from polytask.runtime.folder import read_journal
 from polytask.tasks.kinds.base import kinds
 from polytask.training.step import StepResult
 from polytask.training.watch import Watcher
@@ -134,16 +136,36 @@ def recipe_with(tiny: Tiny, room: str, name: str) -> dict[str, Any]:
 def test_a_run_with_it_survives_a_crash_bit_for_bit_and_predicts(
     tiny: Tiny, tmp_path: Path, room: str, name: str
 ) -> None:
-    recipe = recipe_with(tiny, room, name)
-    whole = train(recipe, tmp_path / "whole")
-    with pytest.raises(Crash):
-        train(recipe, tmp_path / "run", watcher=CrashAt(3))
-    resume(tmp_path / "run")
-    same_runs(whole, tmp_path / "run")
+    whole = survivor(recipe_with(tiny, room, name), tmp_path)
     predictor = load(whole)
     for task, record in predictor.tasks.items():
         texts: list[Any] = ["a film"] if len(record.text) == 1 else [("a film", "a story")]
         assert len(predictor.predict(task, texts)) == 1
+
+
+def survivor(recipe: dict[str, Any], folder: Path) -> Path:
+    """Train a recipe, once in one go and once with a crash and a resumption, and return the run after comparing them."""
+    whole = train(recipe, folder / "whole")
+    with pytest.raises(Crash):
+        train(recipe, folder / "run", watcher=CrashAt(3))
+    resume(folder / "run")
+    same_runs(whole, folder / "run")
+    return whole
+
+
+@pytest.mark.parametrize("kind", [name for name in kinds.names() if not kinds.member(name).reads_labels])
+@pytest.mark.parametrize("name", regularizers.names())
+def test_a_regularizer_acts_on_pretraining_and_survives_a_crash(
+    tiny: Tiny, tmp_path: Path, name: str, kind: str
+) -> None:
+    recipe = recipe_with(tiny, "kinds", kind)
+    _regularizer(recipe, name)
+    (task,) = (task for task, settings in recipe["tasks"].items() if "label" not in settings)
+    events = read_journal(survivor(recipe, tmp_path) / "journal.jsonl")
+    penalties = [event["penalties"][task] for event in events if event["event"] == "step"]
+    assert len(penalties) == 5
+    assert all(math.isfinite(penalty) for penalty in penalties)
+    assert penalties[-1] > 0
 
 
 @pytest.mark.parametrize("room", ROOMS)

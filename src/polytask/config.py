@@ -219,7 +219,7 @@ class TaskSettings(Settings):
     symmetric: bool | Symmetric = False
     """For pairs: look at both orders, train on both and score their mean; or { consistency = … }."""
     encoder: Literal["shared", "own"] = "shared"
-    """"shared" with the other tasks, or a copy of the task's own, which starts from the same weights."""
+    """"shared" with the other tasks, or a copy of the task's own, which starts as that one stands by then."""
     head: Choice = Member(name="linear")
     """What turns the vector into predictions: see `polytask list heads`."""
     weight: Annotated[float, Field(gt=0)] = 1.0

@@ -248,9 +248,26 @@ class TaskView:
                     outs.append(self._judge(self.model, mixed))
         return outs
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Have passes within it leave the word table's gradient alone, whatever is differentiated there.
+
+        In a step backward adds the table's part straight into the step's buffer, be it asked for or not; a look at what
+        noise does must add nothing. The backward pass of what was made within it belongs within it, too.
+        """
+        tables = [m for m in self.model.encoder(self.task.name).modules() if isinstance(m, WordEmbedding)]
+        held = [table.gradient_VD for table in tables]
+        for table in tables:
+            table.gradient_VD = None
+        try:
+            yield
+        finally:
+            for table, gradient_VD in zip(tables, held, strict=True):
+                table.gradient_VD = gradient_VD
+
     def divergence(self, a: Out, b: Out) -> Tensor:
         """Return how far two predictions of each row are apart, ``(N,)``, as the task's kind measures it."""
-        return self.task.kind.divergence(a.logits_NC, b.logits_NC)
+        return self.task.kind.divergence(a.logits_NC, b.logits_NC, self.batch.labels_N)
 
     def _judge(self, model: Model, vectors: Sequence[Tensor]) -> Out:
         if self.batch.labels_N is None:

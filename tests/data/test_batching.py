@@ -45,6 +45,18 @@ def test_batches_have_the_size_asked_for_but_for_one(lengths: NDArray[np.int64],
     assert len(sizes) == -(-len(lengths) // rows)
 
 
+@given(lengths_of_rows, st.integers(2, 16), st.none() | st.integers(20, 300))
+def test_no_batch_is_shorter_than_the_least(lengths: NDArray[np.int64], rows: int, tokens: int | None) -> None:
+    least = max(2, rows // 4)
+    found = TaskStream(lengths, Cut(rows, tokens, least=least), KEY).batches(0)
+    assert sorted(np.concatenate(found).tolist()) == list(range(len(lengths)))
+    assert all(len(batch) >= min(least, len(lengths)) for batch in found)
+    if tokens is None:
+        assert all(len(batch) < rows + least for batch in found)
+        long_enough = [len(batch) for batch in TaskStream(lengths, Cut(rows), KEY).batches(0) if len(batch) >= least]
+        assert len(found) == max(len(long_enough), 1)
+
+
 @given(lengths_of_rows, st.integers(20, 300))
 def test_a_token_budget_is_obeyed_and_used(lengths: NDArray[np.int64], budget: int) -> None:
     order = np.argsort(lengths, kind="stable")

@@ -71,6 +71,18 @@ def test_no_text_of_a_dev_share_is_among_the_rows(tiny: Tiny, kind: str) -> None
         assert not {frozenset(row) for row in trained} & {frozenset(row) for row in dev}
 
 
+@pytest.mark.parametrize(("kind", "each"), [("mlm", False), ("ranking", True)])
+def test_no_text_of_dev_pairs_comes_along_one_by_one(tiny: Tiny, tables: Path, kind: str, each: bool) -> None:
+    """Texts that train shares with pairs of dev, whether ``dev_rows`` draws those or not."""
+    recipe = with_task(tiny(only=("paraphrase",)), kind, {"task": "paraphrase", "each": each})
+    leaked = {table(tables, "paraphrase-train")[row]["sentence1"] for row in range(5)}
+    dev = [{"sentence1": text, "sentence2": f"unheard of {n}", "is_duplicate": n % 2} for n, text in enumerate(leaked)]
+    recipe["tasks"]["paraphrase"] |= {"dev": dev, "dev_rows": 1}
+    texts = {text for row in rows_of(read(recipe)["extra"]) for text in row}
+    assert len(texts) > 50
+    assert not plain([*texts]) & plain([*leaked])
+
+
 def test_a_text_that_also_stands_in_a_dev_table_is_left_out_and_told(tiny: Tiny, tables: Path, tmp_path: Path) -> None:
     train = table(tables, "sentiment-train")
     leak = tmp_path / "leak.csv"

@@ -120,6 +120,16 @@ def test_dev_that_is_a_share_of_train_keeps_its_phrases_too(films: Callable[...,
     assert parts.extra_rows["films"]["phrases_held_out"] == 2 * 10 + 2
 
 
+def test_phrases_of_any_tasks_dev_stay_out(films: Callable[..., dict[str, Any]], folder: Path) -> None:
+    (folder / "pairs.csv").write_text("a,b,same\nall of it,is rather good,1\nnothing,of it,0\n")
+    recipe = films(phrases="trees.txt")
+    pairs = {"kind": "binary", "train": "pairs.csv", "dev": "pairs.csv", "text": ["a", "b"], "label": "same"}
+    recipe["tasks"]["pairs"] = pairs | {"dev_rows": 1}
+    counts = built(recipe).extra_rows["films"]
+    # beside those of films: "it", "is", "rather", "good", "rather good", "is rather good"
+    assert (counts["phrases"], counts["phrases_held_out"]) == (13 - 6, 3 + 6)
+
+
 def test_more_files_can_be_kept_apart_and_short_phrases_left_out(
     films: Callable[..., dict[str, Any]], folder: Path
 ) -> None:
@@ -176,6 +186,33 @@ def test_of_pairs_each_text_is_changed_on_its_own(tiny: Tiny) -> None:
     assert all(first[60 + row] > first[row] and second[60 + row] > second[row] for row in range(60))
 
 
+@pytest.mark.parametrize("label", [None, "1"])
+def test_a_copy_to_rank_keeps_its_first_text_and_is_no_negative_of_its_original(tiny: Tiny, label: str | None) -> None:
+    recipe = tiny(only=("paraphrase",))
+    lender = {"task": "paraphrase", "each": True} if label is None else {"task": "paraphrase", "label": label}
+    augment = {"name": "aeda", "copies": 2}
+    recipe["tasks"]["pairs"] = {"kind": "ranking", "rows_from": lender, "pooling": "mean", "augment": augment}
+    rows = built(recipe).train_rows["pairs"]
+    originals = len(rows) // 3
+    first, second = rows.columns
+    for row in range(originals):
+        for copy in (originals + 2 * row, originals + 2 * row + 1):
+            assert np.array_equal(first[copy], first[row])
+            assert len(second[copy]) > len(second[row])
+            assert rows.labels_N is not None
+            assert rows.labels_N[copy, 0] == rows.labels_N[row, 0]
+
+
+def test_a_copy_is_one_more_text_for_a_language_model(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = tiny({"steps": 2, "batch_size": 10, "learning_rate": 1e-3}, only=("sentiment",))
+    recipe["tasks"]["words"] = {"kind": "mlm", "rows_from": "sentiment", "augment": {"name": "aeda", "copies": 1}}
+    parts = built(recipe)
+    rows = parts.train_rows["words"]
+    assert parts.extra_rows["words"]["copies"] == len(rows) // 2 > 20
+    assert [id for id in rows.ids if id.endswith(" copy 1")] == [*rows.ids[len(rows) // 2 :]]
+    train(recipe, tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -189,6 +226,10 @@ def test_of_pairs_each_text_is_changed_on_its_own(tiny: Tiny) -> None:
         ({"resample": {"name": "over", "bins": 3}}, "tasks.films.resample: 'bins' cut the range of a regression task"),
         ({"kind": "multilabel", "resample": "over"}, "there are no classes to even out"),
         ({"phrases": {"trees": "t.txt", "min_word": 2}}, "min_word: there is no such key. Did you mean 'min_words'?"),
+        (
+            {"kind": "mlm", "label": None, "labels": None, "phrases": "t.txt"},
+            "'phrases' are rows with labels, and this",
+        ),
         ({"text": ["a", "b"], "phrases": "t.txt"}, "'phrases' are single texts, and this task reads two"),
         ({"kind": {"name": "classification", "class_weights": [1, 2]}}, "tasks.films.kind: .*has 2 numbers"),
         ({"kind": {"name": "classification", "focal": 1, "smoothing": 0.1}}, "tasks.films.kind: .*choose one"),

@@ -46,6 +46,9 @@ def pretraining(tiny: Tiny, *stages: dict[str, Any], **extra: Any) -> dict[str, 
         ({"micro_batch": 40, "batch_tokens": 500}, {}, "micro_batch = 40 would split batch_tokens = 500"),
         ({"micro_batch": 8}, {"batch_size": 9}, "micro_batch = 8 would split its batch of 9"),
         ({"train": "heads"}, {}, "the task 'pairs' has no head, so train = \"heads\" leaves it nothing to train"),
+        ({"batch_size": 1}, {}, "a batch of one row leaves the task 'pairs' nothing to tell it from"),
+        ({}, {"batch_size": 1}, "its batch_size and its sample are at least 2"),
+        ({"batch_tokens": 500}, {"sample": 1}, "its batch_size and its sample are at least 2"),
         ({}, {"head": "mlp"}, "'ranking' takes no 'head'"),
         ({}, {"pair": {"name": "bi", "features": ["u"]}}, "'pair' takes no options there"),
         ({}, {"evaluate": True}, "evaluate = true needs a dev table"),
@@ -79,6 +82,15 @@ def test_a_batch_that_stays_whole_is_let_through(tiny: Tiny, stage: dict[str, An
 )
 def test_what_a_language_model_refuses(tiny: Tiny, task: dict[str, Any], wanted: str) -> None:
     assert wanted in refused(pretraining(tiny, words=task))
+
+
+def test_ranking_has_no_batch_without_negatives(tiny: Tiny) -> None:
+    stage = {"epochs": 1, "batch_size": 8, "tasks": ["pairs"]}
+    plan = build(load_recipe(pretraining(tiny, stage, pairs={"max_rows": 17}))).stages[0].plan
+    assert sorted(len(micro.rows) for step in range(plan.steps) for micro in plan(step)) == [8, 9]
+    assert plan.passes == {"pairs": 1.0}
+    with pytest.raises(RecipeError, match=r"tasks\.pairs: has one row to train on"):
+        build(load_recipe(pretraining(tiny, stage, pairs={"max_rows": 1})))
 
 
 def test_a_language_model_needs_our_own_bert(tiny: Tiny) -> None:

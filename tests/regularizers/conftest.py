@@ -95,6 +95,19 @@ def net_view() -> Callable[[str], TaskView]:
     return make
 
 
+@pytest.fixture(scope="module")
+def all_heads(tiny: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Makes the tiny recipe with two tasks more, which learn from texts: "words" (mlm) and "pairs" (ranking)."""
+
+    def make(*stages: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+        recipe = tiny(*stages, **changes)
+        recipe["tasks"]["words"] = {"kind": "mlm", "rows_from": "sentiment"}
+        recipe["tasks"]["pairs"] = {"kind": "ranking", "rows_from": "paraphrase", "pooling": "mean"}
+        return recipe
+
+    return make
+
+
 @pytest.fixture
 def begun() -> Callable[..., tuple[Step, Parts]]:
     """Builds a recipe and the step of its first stage."""
@@ -109,13 +122,17 @@ def begun() -> Callable[..., tuple[Step, Parts]]:
 
 
 @pytest.fixture(scope="module")
-def looked_at(tiny: Callable[..., dict[str, Any]]) -> Callable[..., Parts]:
-    """Builds the tiny recipe of a joint stage once for each precision and dropout: to look at, not to train."""
+def looked_at(tiny: Callable[..., dict[str, Any]], all_heads: Callable[..., dict[str, Any]]) -> Callable[..., Parts]:
+    """Builds a recipe of a joint stage once for each precision and dropout: to look at, not to train.
+
+    It is the tiny one, or with ``all_tasks`` that of all five.
+    """
 
     @cache
-    def make(precision: str = "float32", drop: float = 0.0) -> Parts:
+    def make(precision: str = "float32", drop: float = 0.0, all_tasks: bool = False) -> Parts:
         stage = {"steps": 4, "batch_size": 10, "learning_rate": 1e-3, "mixing": "joint"}
-        parts = build(load_recipe(tiny(stage, precision=precision, drop=drop)))
+        recipe = all_heads if all_tasks else tiny
+        parts = build(load_recipe(recipe(stage, precision=precision, drop=drop)))
         Step(parts.model, parts.tasks, parts.train_rows, parts.stages[0], seed=0, dtype=DTYPES[precision])
         return parts
 

@@ -53,10 +53,10 @@ def new(name: str, parts: Parts) -> Regularizer:
     return made
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [*TASKS, "words"])
 @pytest.mark.parametrize("name", NAMES)
 def test_each_row_has_a_penalty_of_its_own(looked_at: LookedAt, view_of: ViewOf, name: str, task: str) -> None:
-    parts = looked_at()
+    parts = looked_at(all_tasks=task == "words")
     made = new(name, parts)
     view = view_of(parts, task)
     penalty_N = made.penalty(view, view.run())
@@ -72,13 +72,13 @@ def test_each_row_has_a_penalty_of_its_own(looked_at: LookedAt, view_of: ViewOf,
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_penalty_adds_to_no_gradient_before_backward(
-    tiny: Tiny, begun: Begun, view_of: ViewOf, name: str, precision: str
+    all_heads: Tiny, begun: Begun, view_of: ViewOf, name: str, precision: str
 ) -> None:
-    step, parts = begun(tiny(with_penalties({"name": name}), precision=precision))
+    step, parts = begun(all_heads(with_penalties({"name": name}), precision=precision))
     step(0)
     made = step.stage.penalties[0].regularizer
     before = {held: buffer.clone() for held, buffer in step._buffers.items()}
-    for task in TASKS:
+    for task in parts.tasks:
         view = view_of(parts, task)
         penalty_N = made.penalty(view, view.run())
         assert all(torch.equal(buffer, before[held]) for held, buffer in step._buffers.items())
@@ -153,10 +153,11 @@ ACCUMULATED = [*({"name": name} for name in NAMES), {"name": "smart", "radius": 
 
 
 @pytest.mark.parametrize("settings", ACCUMULATED, ids=lambda settings: "-".join(map(str, settings.values())))
-def test_micro_batches_add_up(tiny: Tiny, begun: Begun, settings: Mapping[str, Any]) -> None:
-    stage = with_penalties(settings) | {"optimizer": {"name": "adamw", "epsilon": 1e-5}}
-    whole, _ = begun(tiny(stage, drop=0.0))
-    pieces, _ = begun(tiny(stage | {"micro_batch": 3}, drop=0.0))
+def test_micro_batches_add_up(all_heads: Tiny, begun: Begun, settings: Mapping[str, Any]) -> None:
+    tasks = {"tasks": [*TASKS, "words"]}  # a ranking batch is never split
+    stage = with_penalties(settings) | tasks | {"optimizer": {"name": "adamw", "epsilon": 1e-5}}
+    whole, _ = begun(all_heads(stage, drop=0.0))
+    pieces, _ = begun(all_heads(stage | {"micro_batch": 3}, drop=0.0))
     for _ in range(2):
         one, other = results(whole, 2), results(pieces, 2)
         assert one[0] == pytest.approx(other[0], rel=1e-5)

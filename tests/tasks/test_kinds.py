@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from polytask.data.masking import NO_LABEL
 from polytask.errors import RecipeError
 from polytask.tasks.kinds.base import Kind, canonical, kinds
 from polytask.tasks.kinds.ordinal import Ordinal
@@ -142,6 +143,17 @@ def test_divergence_is_zero_exactly_between_equals(kind: Kind) -> None:
     assert kind.divergence(a_NC, b_NC).shape == (ROWS,)
     assert not kind.divergence(a_NC, a_NC.clone()).any()
     assert (kind.divergence(a_NC, b_NC) > 0).all()
+
+
+def test_divergence_of_a_language_model_is_the_mean_over_what_is_asked() -> None:
+    kind, a_NKV, b_NKV = new("mlm"), torch.randn(2, 3, 7), torch.randn(2, 3, 7)
+    labels_NK = torch.tensor([[4, NO_LABEL, 1], [0, NO_LABEL, NO_LABEL]])
+    p_NKV, q_NKV = a_NKV.softmax(2), b_NKV.softmax(2)
+    each_NK = ((p_NKV - q_NKV) * (p_NKV / q_NKV).log()).sum(2)
+    wanted_N = torch.stack([(each_NK[0, 0] + each_NK[0, 2]) / 2, each_NK[1, 0]])
+    torch.testing.assert_close(kind.divergence(a_NKV, b_NKV, labels_NK), wanted_N)
+    a_NKV[1, 1:] += 5.0 * torch.randn(2, 7)  # a filler's words say nothing
+    torch.testing.assert_close(kind.divergence(a_NKV, b_NKV, labels_NK), wanted_N)
 
 
 def test_divergence_is_symmetric(kind: Kind) -> None:
@@ -350,6 +362,33 @@ def test_the_ordinal_loss_is_the_negative_log_likelihood_of_its_class_probabilit
     assert (probabilities_NC >= 0).all()
     wanted_N = -probabilities_NC[torch.arange(ROWS), labels_N].log()
     torch.testing.assert_close(kind.loss(logits_NC, labels_N), wanted_N)
+
+
+@pytest.mark.parametrize("method", ["corn", "coral"])
+def test_the_ordinal_divergence_is_that_of_its_class_probabilities(method: str) -> None:
+    kind, classes = new("ordinal", method=method), kinds.create("classification", GRADES)
+    assert isinstance(kind, Ordinal)
+    a_NC, b_NC = (sorted_logits(kind)[rows].double() for rows in (slice(0, 30), slice(30, 60)))
+    wanted_N = classes.divergence(*(kind.class_probabilities(logits_NC).log() for logits_NC in (a_NC, b_NC)))
+    torch.testing.assert_close(kind.divergence(a_NC, b_NC), wanted_N)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("method", ["corn", "coral"])
+def test_the_ordinal_divergence_is_finite_where_classes_are_impossible(method: str, dtype: torch.dtype) -> None:
+    """Thresholds out of order, equal ones, and logits that a sigmoid cannot tell from certainty."""
+    kind = new("ordinal", method=method)
+    a_NC = torch.tensor([[1.0, 3.0, -1.0], [2.0, 2.0, 2.0], [90.0, 80.0, 70.0], [-90.0, -90.0, -90.0]]).to(dtype)
+    b_NC = torch.tensor([[3.0, 1.0, 2.0], [-2.0, 0.0, 2.0], [-90.0, -95.0, -99.0], [90.0, 90.0, 90.0]]).to(dtype)
+    a_NC.requires_grad_()
+    found_N = kind.divergence(a_NC, b_NC)
+    assert found_N.dtype is torch.float32
+    assert found_N.isfinite().all()
+    assert (found_N > 0).all()
+    assert not kind.divergence(a_NC, a_NC.detach().clone()).any()
+    torch.autograd.backward(found_N.sum())
+    assert a_NC.grad is not None
+    assert a_NC.grad.isfinite().all()
 
 
 def test_ordinal_probabilities_by_hand() -> None:

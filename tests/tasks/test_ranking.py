@@ -98,6 +98,38 @@ def test_a_batch_without_negatives_has_no_loss_and_no_gradient() -> None:
     assert not logits_NC.grad.any()
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("temperature", [0.05, 1.0])
+def test_the_divergence_is_of_the_probabilities_that_the_loss_is_told_from(temperature: float, symmetric: bool) -> None:
+    labels_N2 = torch.tensor([[0, 1], [2, 3], [4, 1], [5, 6], [6, 7], [8, 9], [2, 10]])
+    a_NC, b_NC = vectors(1), vectors(2)
+    wanted_N = apart(a_NC, b_NC, labels_N2, temperature)
+    if symmetric:
+        turned = [torch.cat([logits_NC[:, D:], logits_NC[:, :D]], dim=1) for logits_NC in (a_NC, b_NC)]
+        wanted_N = (wanted_N + apart(turned[0], turned[1], labels_N2, temperature)) / 2
+    kind = ranking(temperature=temperature, symmetric=symmetric)
+    a_NC.requires_grad_()
+    found_N = kind.divergence(a_NC, b_NC, labels_N2)
+    torch.testing.assert_close(found_N, wanted_N, rtol=1e-4, atol=1e-5)
+    assert not kind.divergence(a_NC, a_NC.detach().clone(), labels_N2).any()
+    torch.autograd.backward(found_N.sum())
+    assert a_NC.grad is not None
+    assert a_NC.grad.isfinite().all()
+
+
+def apart(a_NC: Tensor, b_NC: Tensor, labels_N2: Tensor, temperature: float) -> Tensor:
+    """Return both KL divergences of each row's probabilities added up, over the pairs that share no text with it."""
+    found = []
+    for i in range(N):
+        rivals = [j for j in range(N) if i == j or not {*labels_N2[i].tolist()} & {*labels_N2[j].tolist()}]
+        p, q = (
+            torch.softmax(F.cosine_similarity(side_NC[i : i + 1, :D], side_NC[rivals, D:]) / temperature, dim=0)
+            for side_NC in (a_NC.double(), b_NC.double())
+        )
+        found.append((p * (p / q).log()).sum() + (q * (q / p).log()).sum())
+    return torch.stack(found).float()
+
+
 def test_labels_are_equal_exactly_for_texts_of_equal_tokens() -> None:
     tokenizer = Tokenizer.from_texts(["a b c d"], vocabulary=50)
     columns = [tokenize(texts, tokenizer) for texts in (["a b", "c", "A  b", "d"], ["c", "a b", "d a", "ad"])]

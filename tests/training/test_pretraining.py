@@ -109,24 +109,26 @@ def test_a_text_and_itself_meet_different_dropout(tiny: Tiny) -> None:
     torch.testing.assert_close(u_ND, v_ND)
 
 
-def test_masks_come_from_the_micro_batchs_key(
-    tiny: Tiny, step_of: Callable[..., Step], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("micro_batch", [None, 3])
+def test_masks_come_from_the_step_and_the_row_however_a_batch_is_split(
+    tiny: Tiny, step_of: Callable[..., Step], monkeypatch: pytest.MonkeyPatch, micro_batch: int | None
 ) -> None:
-    parts = build(load_recipe(recipe_of(tiny, {**STAGE, "tasks": ["words"]})))
+    parts = build(load_recipe(recipe_of(tiny, {**STAGE, "tasks": ["words"], "micro_batch": micro_batch})))
     rows, seen = parts.train_rows["words"], []
     pack = type(rows).pack
 
     def noted(self: Any, chosen: Any, key: tuple[int | str, ...] = ()) -> Any:
         batch = pack(self, chosen, key)
-        seen.append((key, batch.rows, batch.streams[0].ids_P))
+        seen.append(batch)
         return batch
 
     monkeypatch.setattr(type(rows), "pack", noted)
     step_of(parts)(2)
-    ((key, chosen, ids_P),) = seen
-    assert key == (0, 0, 2, "words", 0)
-    assert torch.equal(ids_P, pack(rows, chosen, key).streams[0].ids_P)
-    assert not torch.equal(ids_P, pack(rows, chosen, (0, 0, 3, "words", 0)).streams[0].ids_P)
+    assert len(seen) == (1 if micro_batch is None else 4)
+    for batch in seen:
+        ids_P = batch.streams[0].ids_P
+        assert torch.equal(ids_P, pack(rows, batch.rows, (0, 0, 2, "words")).streams[0].ids_P)
+        assert not torch.equal(ids_P, pack(rows, batch.rows, (0, 0, 3, "words")).streams[0].ids_P)
 
 
 @pytest.mark.parametrize("micro_batch", [None, 3])
@@ -152,8 +154,7 @@ def plain_gradients(parts: Parts) -> dict[str, torch.Tensor]:
     model: Model = parts.model.train()
     losses = []
     for micro in parts.stages[0].plan(0):
-        key = (0, 0, 0, micro.task, micro.index)
-        batch = parts.train_rows["words"].pack(micro.rows, key)
+        batch = parts.train_rows["words"].pack(micro.rows, (0, 0, 0, micro.task))
         assert batch.labels_N is not None
         losses.append(parts.tasks["words"].kind.loss(model("words", batch), batch.labels_N))
     torch.autograd.backward(torch.cat(losses).mean())

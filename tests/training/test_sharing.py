@@ -14,16 +14,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from polytask.aggregators.base import aggregators
+from polytask.encoder.bert import Bert
 from polytask.errors import UserError
 from polytask.inference.predictor import load
+from polytask.model import TokenHead
 from polytask.recipe.build import Parts, build
 from polytask.recipe.load import load_recipe
-from polytask.recipe.run import train
+from polytask.recipe.run import resume, train
+from polytask.recipe.verify import same_runs
 from polytask.runtime.folder import RunFolder, read_journal
 from polytask.tasks.task import Task
 from polytask.training.bests import judges_of, owner
-from polytask.training.stages import touched_tasks
-from polytask.training.step import Step
+from polytask.training.stages import heirs, touched_tasks
+from polytask.training.step import Step, StepResult
 from polytask.training.watch import Watcher
 
 Tiny = Callable[..., dict[str, Any]]
@@ -50,6 +53,11 @@ def separate(tiny: Tiny, **changes: Any) -> dict[str, Any]:
             **changes,
         )
     )
+
+
+def with_words(recipe: dict[str, Any]) -> dict[str, Any]:
+    recipe["tasks"]["words"] = {"kind": "mlm", "rows_from": "sentiment", "max_rows": 60}
+    return recipe
 
 
 def weights_of(run: Path, which: str = "last") -> dict[str, Tensor]:
@@ -86,6 +94,15 @@ def test_encoders_exist_for_those_who_use_them_and_start_alike(tiny: Tiny, owner
     assert len(set(storages)) == len(storages)
 
 
+def test_words_are_predicted_through_the_table_of_their_own_encoder(tiny: Tiny, parts_of: PartsOf) -> None:
+    model = parts_of(own(with_words(tiny()), "words")).model
+    head, encoder = model.head("words"), model.encoder("words")
+    assert isinstance(head, TokenHead)
+    assert isinstance(encoder, Bert)
+    assert head.tied[0] is encoder.embeddings.word
+    assert encoder is not model.encoders["shared"]
+
+
 def test_an_own_encoder_follows_its_tasks_rate_and_decay(tiny: Tiny, parts_of: PartsOf) -> None:
     recipe = own(tiny({**STAGE, "head_learning_rate": 0.5}), "sentiment", "paraphrase")
     recipe["tasks"]["sentiment"] |= {"learning_rate": 0.25, "weight_decay": 0.125}
@@ -97,6 +114,77 @@ def test_an_own_encoder_follows_its_tasks_rate_and_decay(tiny: Tiny, parts_of: P
     )
     assert stage.encoder_rules["paraphrase"] == stage.rule  # a head's rate is no encoder's
     assert stage.head_rules["paraphrase"].learning_rate == 0.5
+
+
+# -- what is handed down ----------------------------------------------------------------------------------------------
+
+
+class CrashAt(Watcher):
+    """Tears a run down after its n-th step."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def step(self, step: int, result: StepResult) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("crash")
+
+
+def pretrained(tiny: Tiny, **changes: Any) -> dict[str, Any]:
+    """Words first, on the shared encoder, then a stage for each of two tasks with encoders of their own."""
+    stages = ({**STAGE, "tasks": ["words"]}, {**STAGE, "tasks": ["sentiment"]}, {**STAGE, "tasks": ["paraphrase"]})
+    recipe = tiny(*stages, only=("sentiment", "paraphrase"), checkpoint_every=3, **changes)
+    return own(with_words(recipe), "sentiment", "paraphrase")
+
+
+def test_own_encoders_begin_as_pretraining_left_the_shared_one(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[dict[str, Tensor]] = []
+    built = Step.__init__
+
+    def noted(self: Step, *parts: Any, **more: Any) -> None:
+        built(self, *parts, **more)
+        begun.append({name: tensor.clone() for name, tensor in self.weights().items()})
+
+    monkeypatch.setattr(Step, "__init__", noted)
+    run = train(pretrained(tiny), tmp_path / "run")
+    drawn, words, last = begun
+    for encoder, stage in (("sentiment", words), ("paraphrase", last)):
+        assert_equal(encoder_part(stage, encoder), encoder_part(last, "shared"))
+        assert not torch.equal(*(encoder_part(w, encoder)["embeddings.word.weight"] for w in (stage, drawn)))
+    assert not torch.equal(*(encoder_part(last, e)["embeddings.word.weight"] for e in ("sentiment", "shared")))
+    told = [event for event in read_journal(run / "journal.jsonl") if event["event"] == "start"]
+    assert [(event["stage"], event["encoder"], event["as_is"]) for event in told] == [
+        (1, "sentiment", "shared"),
+        (2, "paraphrase", "shared"),
+    ]
+
+
+def encoder_part(weights: Mapping[str, Tensor], encoder: str) -> dict[str, Tensor]:
+    prefix = f"encoders.{encoder}."
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+
+
+@pytest.mark.parametrize("steps", [4, 5, 8, 9, 11])
+def test_handing_down_leaves_no_trace_of_a_crash(tiny: Tiny, tmp_path: Path, steps: int) -> None:
+    recipe = pretrained(tiny, precision="bfloat16")
+    recipe["stages"][0]["average"] = 0.9
+    whole = train(recipe, tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="crash"):
+        train(recipe, tmp_path / "run", watcher=CrashAt(steps))
+    resume(tmp_path / "run")
+    same_runs(whole, tmp_path / "run")
+
+
+def test_nothing_is_handed_down_where_the_shared_encoder_has_not_moved(tiny: Tiny, parts_of: PartsOf) -> None:
+    heads_first = {**STAGE, "tasks": ["similarity"], "train": "heads"}
+    again = {**STAGE, "tasks": ["sentiment", "similarity"]}
+    parts = parts_of(own(tiny(heads_first, again, again), "sentiment", "paraphrase"))
+    assert [heirs(parts.model, parts.stages, number) for number in range(3)] == [[], [], []]
+    parts = parts_of(separate(tiny))
+    assert [heirs(parts.model, parts.stages, number) for number in range(3)] == [[], [], []]
 
 
 # -- what moves ------------------------------------------------------------------------------------------------------
@@ -157,16 +245,19 @@ def test_trained_side_by_side_own_encoders_are_as_trained_alone(
     tiny: Tiny, parts_of: PartsOf, step_of: StepOf, mixing: str
 ) -> None:
     """In one stage, clipped hard: no task's gradient enters another's norm, and each moves as it would by itself."""
+    tasks = (*TASKS, "words") if mixing == "joint" else TASKS  # masks are drawn from the step's number
     stage = {**STAGE, "steps": 6, "clip": 0.01, "mixing": mixing, "schedule": {"name": "constant", "warmup": 0}}
-    parts = parts_of(own(tiny(stage, drop=0.0)))
+    stage["tasks"] = list(tasks)
+    parts = parts_of(own(with_words(tiny(stage, drop=0.0)), *tasks))
     step = step_of(parts)
     for number in range(6):
         step(number)
     together = {name: tensor.clone() for name, tensor in step.weights().items()}
     turns = [{micro.task for micro in parts.stages[0].plan(number)} for number in range(6)]
     step.release()
-    for task in TASKS:
-        parts = parts_of(own(tiny({**stage, "tasks": [task], "mixing": "joint"}, drop=0.0)))
+    for task in tasks:
+        alone = tiny({**stage, "tasks": [task], "mixing": "joint"}, drop=0.0)
+        parts = parts_of(own(with_words(alone), *tasks))
         step = step_of(parts)
         for number in range(sum(task in turn for turn in turns)):
             step(number)
@@ -242,11 +333,27 @@ def test_a_stage_does_not_evaluate_anew_what_it_cannot_change(tiny: Tiny, tmp_pa
     assert [touched_tasks(shared.model, stage) for stage in shared.stages] == [set(TASKS), {"sentiment"}]
     watcher = Evaluated()
     run = train(recipe, tmp_path / "run", watcher=watcher)
-    assert watcher.seen == [set(TASKS), {"paraphrase"}, {"similarity"}]  # all of them once, to begin with
-    assert all(list(event["scores"]) == list(TASKS) for event in evaluations(run))
+    assert watcher.seen == [{"sentiment"}, {"paraphrase"}, {"similarity"}]
+    assert all(list(event["scores"]) == [*TASKS[: event["stage"] + 1]] for event in evaluations(run))
     last = load(run, checkpoint="last").evaluate()["tasks"]
     for task, scores in evaluations(run)[-1]["scores"].items():
         assert scores == {name: value for name, value in last[task].items() if not name.startswith("swap")}
+
+
+def test_a_head_that_is_yet_to_be_trained_is_not_scored_and_cannot_make_a_best(tiny: Tiny, tmp_path: Path) -> None:
+    """Words first, then one task, then both: chance is in no aggregate, and the best is of the stage that has both."""
+    later = [{**STAGE, "tasks": tasks, "evaluate_every": 2} for tasks in (["sentiment"], ["sentiment", "paraphrase"])]
+    words = {**STAGE, "tasks": ["words"], "evaluate_every": 1}
+    run = train(with_words(tiny(words, *later, only=("sentiment", "paraphrase"))), tmp_path / "run")
+    assert [(event["stage"], list(event["scores"]), event["best"]) for event in evaluations(run)][:3] == [
+        (1, ["sentiment"], False),
+        (1, ["sentiment"], False),
+        (2, ["sentiment", "paraphrase"], True),
+    ]
+    index = RunFolder(run).read_index()
+    assert str(index.best).startswith("3-")
+    assert index.best_of["paraphrase"].startswith("3-")
+    assert (run / "predictions" / "sentiment-dev.csv").exists()
 
 
 def test_heads_that_nothing_trains_have_no_say_in_the_best(tiny: Tiny, tmp_path: Path) -> None:

@@ -19,11 +19,15 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Cut:
-    """How rows become batches: ``rows`` a batch, as many as fit ``tokens``, or ``batches`` of equal size (± a row)."""
+    """How rows become batches: ``rows`` a batch, as many as fit ``tokens``, or ``batches`` of equal size (± a row).
+
+    ``least`` is the fewest rows of a batch, as far as there are so many: shorter ones are put together.
+    """
 
     rows: int
     tokens: int | None = None
     batches: int | None = None
+    least: int = 1
 
 
 def cut(rows: Rows, lengths: NDArray[np.int64], how: Cut) -> list[Rows]:
@@ -31,14 +35,27 @@ def cut(rows: Rows, lengths: NDArray[np.int64], how: Cut) -> list[Rows]:
     if how.batches is not None:
         return [part for part in np.array_split(rows, how.batches) if len(part)]
     if how.tokens is None:
-        return [rows[start : start + how.rows] for start in range(0, len(rows), how.rows)]
+        return _filled([rows[start : start + how.rows] for start in range(0, len(rows), how.rows)], how.least)
     batches, start, total = [], 0, 0
     for place, row in enumerate(rows):
         if place > start and total + lengths[row] > how.tokens:
             batches.append(rows[start:place])
             start, total = place, 0
         total += int(lengths[row])
-    return [*batches, rows[start:]]
+    return _filled([*batches, rows[start:]], how.least)
+
+
+def _filled(batches: list[Rows], least: int) -> list[Rows]:
+    """Return batches of ``least`` rows or more: one that is shorter takes in the next, the last joins the one before it."""
+    filled: list[Rows] = []
+    for batch in batches:
+        if filled and len(filled[-1]) < least:
+            filled[-1] = np.concatenate([filled[-1], batch])
+        else:
+            filled.append(batch)
+    if len(filled) > 1 and len(filled[-1]) < least:
+        filled[-2:] = [np.concatenate(filled[-2:])]
+    return filled
 
 
 def padding_share(batches: Sequence[Rows], lengths: NDArray[np.int64]) -> float:

@@ -50,13 +50,14 @@ def joined(name: str, parts: Sequence[Labelled]) -> Labelled:
 def without(data: Labelled, held_out: Iterable[Labelled]) -> Labelled:
     """Return the rows whose texts are not those of a row that is held out.
 
-    A single text must not occur there at all; of a pair, not both texts in one row, in whichever order.
+    A single text, also one that is paired with itself, must not occur there at all; of a pair, not both texts in one
+    row, in whichever order.
     """
-    single = len(data.texts) == 1
     held: set[frozenset[str]] = set()
     for table in held_out:
         for row in zip(*table.texts, strict=True):
-            held |= {frozenset([_plain(text)]) for text in row} if single else {frozenset(map(_plain, row))}
+            texts = frozenset(map(_plain, row))
+            held |= {texts, *(frozenset([text]) for text in texts)}
     rows = zip(*data.texts, strict=True)
     return data.take([number for number, row in enumerate(rows) if frozenset(map(_plain, row)) not in held])
 

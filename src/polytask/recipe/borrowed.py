@@ -47,13 +47,14 @@ def check_rows_from(name: str, recipe: Recipe) -> None:
 def borrowed(name: str, recipe: Recipe, found: Mapping[str, Tables]) -> tuple[list[Labelled], int]:
     """Return the rows that a task borrows, and how many were left out because they stand in a dev table.
 
-    No row whose texts an evaluation asks for comes along, unless its task's dev table is asked for by name.
+    No row whose texts stand in a dev table comes along (``dev_rows`` may have drawn it or not), unless its task's dev
+    table is asked for by name.
     """
     settings = recipe.tasks[name]
     asked = settings.rows_from or []
     parts = [part for rows in asked for part in _parts(rows, settings, recipe, found)]
     shown = {rows.task for rows in asked if "dev" in rows.splits}
-    held_out = [tables.dev for task, tables in found.items() if task not in shown and tables.dev is not None]
+    held_out = [t.all_of_dev for task, t in found.items() if task not in shown and t.all_of_dev is not None]
     kept = [without(part, held_out) for part in parts]
     return [part for part in kept if len(part)], sum(map(len, parts)) - sum(map(len, kept))
 

@@ -139,7 +139,9 @@ def _check_columns(where: str, settings: TaskSettings, problems: Problems) -> No
         )
     borrows = settings.rows_from is not None  # its columns are its source's, where those are wrong, too
     if settings.text is None and not borrows:
-        problems.add(f"{where}.text", "is missing: the name of the text column, or of two for a pair.")
+        running = isinstance(settings.train, str) and settings.train.endswith(".txt")
+        columns = " A .txt file has 'sentence' and, for pairs, 'next'." if running else ""
+        problems.add(f"{where}.text", f"is missing: the name of the text column, or of two for a pair.{columns}")
     if isinstance(settings.text, list) and len(settings.text) not in (1, 2):
         problems.add(f"{where}.text", f"names {len(settings.text)} columns; a task has one text or two.")
     if settings.label is None and not borrows and kind_of(settings).reads_labels:

@@ -176,6 +176,8 @@ def _check_stage(where: str, stage: StageSettings, recipe: Recipe, problems: Pro
         problems.add(f"{where}.tasks", f"names {listed(twice)} twice.")
     if recipe.tasks and all(task.dev is None for task in recipe.tasks.values()) and stage.evaluate_every is not None:
         problems.add(f"{where}.evaluate_every", "does nothing: no task has a 'dev' to evaluate on.")
+    if stage.train == "heads" and stage.layer_decay != 1.0:
+        problems.add(f"{where}.layer_decay", 'does nothing: train = "heads" freezes every layer of the encoder.')
     _check_warmup(where, stage, problems)
     problems.check(f"{where}.aggregator", lambda: _check_surgery(recipe, stage))
     for (first, one), (number, other) in combinations(enumerate(stage.regularizers), 2):

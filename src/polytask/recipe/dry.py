@@ -14,7 +14,7 @@ from polytask.data.batching import Cut, cut, padding_share
 from polytask.data.rows import TaskRows
 from polytask.evaluation.scoring import predict_logits
 from polytask.runtime.device import DTYPES
-from polytask.training.stages import Stage, touched_tasks
+from polytask.training.stages import Stage, awaited_tasks, touched_tasks
 from polytask.training.step import Step
 
 from .build import Parts, build
@@ -65,7 +65,7 @@ def dry_run(
     evaluation_seconds = sum(
         -(-stage.steps // stage.evaluate_every) * evaluated[name]
         for stage in parts.stages
-        for name in touched_tasks(parts.model, stage) & evaluated.keys()
+        for name in (touched_tasks(parts.model, stage) & evaluated.keys()) - awaited_tasks(parts.stages, stage.number)
     )
     return Outlook(
         tasks={name: _task_outlook(parts, name) for name in parts.tasks},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from polytask.errors import RecipeError, TableError
 from polytask.runtime.keys import numpy_generator
 
 from .members import given_labels, new_kind, text_columns
+from .objectives import kind_of
 from .tables import Tables, source_of
 
 
@@ -33,10 +34,11 @@ class _Extra:
     counts: dict[str, int] = field(default_factory=dict)
     told: str = ""
 
-    def add(self, texts: list[str], label: str, id: str, place: int) -> None:
+    def add(self, texts: list[str], label: str | None, id: str, place: int) -> None:
         for column, text in zip(self.texts, texts, strict=True):
             column.append(text)
-        self.labels.append(label)
+        if label is not None:
+            self.labels.append(label)
         self.ids.append(id)
         self.places.append(place)
 
@@ -48,9 +50,9 @@ def add_rows(
     folder = base / Path(recipe.data or ".").expanduser()
     found: dict[str, Tables] = {}
     wrong: list[str] = []
-    for name, table in tables.items():
+    for name in tables:
         try:
-            found[name] = _with_extra(name, table, recipe, folder, told)
+            found[name] = _with_extra(name, tables, recipe, folder, told)
         except TableError as error:
             wrong.append(f"Task '{name}': {error}")
     if wrong:
@@ -66,6 +68,8 @@ def check_augment(settings: TaskSettings) -> None:
 
 def check_phrases(settings: TaskSettings) -> None:
     """Raise RecipeError for phrases that the task cannot learn from."""
+    if settings.phrases is not None and not kind_of(settings).reads_labels:
+        raise RecipeError("'phrases' are rows with labels, and this task reads none.")
     if settings.phrases is not None and len(text_columns(settings)) == 2:
         raise RecipeError("'phrases' are single texts, and this task reads two.")
 
@@ -97,14 +101,17 @@ def _absolute(path: str, folder: Path) -> str:
     return path if path.startswith("hub:") else str((folder / Path(path).expanduser()).resolve())
 
 
-def _with_extra(name: str, tables: Tables, recipe: Recipe, folder: Path, told: Callable[[str], None]) -> Tables:
-    settings = recipe.tasks[name]
+def _with_extra(
+    name: str, found: Mapping[str, Tables], recipe: Recipe, folder: Path, told: Callable[[str], None]
+) -> Tables:
+    settings, tables = recipe.tasks[name], found[name]
     extras: list[_Extra] = []  # all of them made before any is added: phrases are not copied
     if settings.phrases is not None:
-        extras.append(_phrases(settings, tables, folder))
+        extras.append(_phrases(settings, tables, _dev_texts(found), folder))
     augmentation = new_augmentation(settings, folder)
     if augmentation is not None:
-        extras.append(_copies(augmentation, tables.train, (recipe.seed, "augment", name)))
+        kept = 1 if kind_of(settings).couples_rows else 0
+        extras.append(_copies(augmentation, tables.train, (recipe.seed, "augment", name), kept))
     for extra in extras:
         told(f"Task '{name}': {extra.told}")
         tables = replace(
@@ -126,11 +133,17 @@ def _joined(train: Labelled, extra: _Extra) -> Labelled:
     )
 
 
-def _phrases(settings: TaskSettings, tables: Tables, folder: Path) -> _Extra:
+def _dev_texts(tables: Mapping[str, Tables]) -> Iterator[str]:
+    """Yield every text of every task's dev table: encoders are shared, so what one task learns by, another profits from."""
+    for table in tables.values():
+        if table.all_of_dev is not None:
+            yield from (text for column in table.all_of_dev.texts for text in column)
+
+
+def _phrases(settings: TaskSettings, tables: Tables, dev: Iterable[str], folder: Path) -> _Extra:
     assert settings.phrases is not None
     bank = read_trees(str(source_of(settings.phrases.trees, folder)))
     apart = [_sentences(path, settings, folder) for path in settings.phrases.apart_from]
-    dev = tables.all_of_dev.texts[0] if tables.all_of_dev is not None else []
     held_out = [*dev, *(text for texts, _ in apart for text in texts)]
     phrases = choose_phrases(bank, known=tables.train.texts[0], held_out=held_out, min_words=settings.phrases.min_words)
     extra = _phrase_rows(phrases, bank, settings, tables)
@@ -176,16 +189,23 @@ def _sentences(path: str, settings: TaskSettings, folder: Path) -> tuple[list[st
     return [cell for cell in table.columns[column] if cell], table.fingerprint
 
 
-def _copies(augmentation: Augmentation, train: Labelled, key: tuple[int | str, ...]) -> _Extra:
+def _copies(augmentation: Augmentation, train: Labelled, key: tuple[int | str, ...], kept: int) -> _Extra:
+    """Return changed copies of rows; each row's first ``kept`` texts stay as they are.
+
+    A pair to rank keeps its first text, so that the copy shares it with the pair that it comes from: neither is then a
+    negative of the other. Of a single text that makes the text and its changed copy, which belong together.
+    """
     extra = _Extra([[] for _ in train.texts], fingerprints=augmentation.fingerprints())
     same = 0
     for row, copy in ((row, copy) for row in range(len(train)) for copy in range(1, augmentation.copies + 1)):
         texts = [column[row] for column in train.texts]
-        changed = list(_changed(texts, augmentation, (*key, train.ids[row], copy)))
-        if changed == [" ".join(text.split()) for text in texts]:
+        changed = texts[:kept] + list(_changed(texts, augmentation, (*key, train.ids[row], copy)))[kept:]
+        if all(one.split() == other.split() for one, other in zip(texts, changed, strict=True)):
             same += 1
             continue
-        extra.add(changed, train.labels[row], f"{train.ids[row]} copy {copy}", train.places[row])
+        extra.add(
+            changed, train.labels[row] if train.labels else None, f"{train.ids[row]} copy {copy}", train.places[row]
+        )
     extra.counts = {"copies": len(extra.ids), "copies_unchanged": same}
     extra.told = f"{len(extra.ids):,} changed copies are extra rows; {same:,} came out as they were and are left out."
     return extra

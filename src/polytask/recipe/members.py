@@ -34,7 +34,7 @@ from polytask.regularizers.base import regularizers
 from polytask.runtime.keys import reseed
 from polytask.tasks.kinds.base import Kind, kinds
 from polytask.tasks.task import Task
-from polytask.training.stages import Penalty
+from polytask.training.stages import SHARED, Penalty
 
 from .fits import check_layers
 from .objectives import (
@@ -115,7 +115,7 @@ def consistency(settings: TaskSettings) -> float | None:
 def encoder_of(task: str, recipe: Recipe) -> str:
     """Return the name of a task's encoder: "shared", or the task's own name."""
     if recipe.tasks[task].encoder == "shared":
-        return "shared"
+        return SHARED
     if task == "shared":
         raise RecipeError("an encoder of its own would be called 'shared', as the common one is; rename the task.")
     return task
@@ -128,13 +128,14 @@ def text_columns(settings: TaskSettings) -> tuple[str, ...]:
 
 def new_model(encoder: Encoder, tasks: Mapping[str, Task], recipe: Recipe) -> Model:
     """Return the model: its encoders, all as the given one, and each task's head, drawn from the recipe's seed."""
+    users = {name: encoder_of(name, recipe) for name in tasks}
+    first, *others = dict.fromkeys(users.values())
+    encoders = {first: encoder} | {name: copy.deepcopy(encoder) for name in others}
     made: dict[str, TaskHead] = {}
     for name, task in tasks.items():
         reseed(recipe.seed, "head", name)
-        made[name] = _new_head(task, recipe.tasks[name], encoder)
-    users = {name: encoder_of(name, recipe) for name in tasks}
-    first, *others = dict.fromkeys(users.values())
-    return Model({first: encoder} | {name: copy.deepcopy(encoder) for name in others}, made, users)
+        made[name] = _new_head(task, recipe.tasks[name], encoders[users[name]])
+    return Model(encoders, made, users)
 
 
 def new_pooling(settings: TaskSettings, width: int) -> Pooling:

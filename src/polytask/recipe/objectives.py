@@ -101,6 +101,11 @@ def check_stage(recipe: Recipe, stage: StageSettings, names: list[str]) -> None:
                 f"is told from the batch's other rows ('{_name(settings)}'): leave out micro_batch, or give the task "
                 "a smaller batch_size."
             )
+        if kind.couples_rows and 1 in (None if stage.batch_tokens else size, settings.sample):
+            raise RecipeError(
+                f"a batch of one row leaves the task '{name}' nothing to tell it from ('{_name(settings)}' compares the "
+                "rows of a batch): its batch_size and its sample are at least 2."
+            )
         if kind.head == "vectors" and stage.train == "heads":
             raise RecipeError(f"the task '{name}' has no head, so train = \"heads\" leaves it nothing to train.")
 

@@ -88,8 +88,18 @@ def _check_length(where: str, steps: int, warmup: int) -> None:
 
 def _stream(name: str, number: int, recipe: Recipe, rows: TaskRows) -> TaskStream:
     stage, task = recipe.stages[number], recipe.tasks[name]
-    how = Cut(task.batch_size or stage.batch_size, stage.batch_tokens)
+    size = task.batch_size or stage.batch_size
+    how = Cut(size, stage.batch_tokens, least=_least(name, task, size, rows))
     return TaskStream(rows.lengths, how, (recipe.seed, "data", number, name), task.sample, _draw(name, task, rows))
+
+
+def _least(name: str, task: TaskSettings, size: int, rows: TaskRows) -> int:
+    """Return the fewest rows of a batch: where rows are told from each other a short rest (of the longest) is no batch."""
+    if not kind_of(task).couples_rows:
+        return 1
+    if len(rows) == 1:
+        raise RecipeError(f"tasks.{name}: has one row to train on, and each row is told from others of its batch.")
+    return max(2, size // 4)
 
 
 def _draw(name: str, task: TaskSettings, rows: TaskRows) -> Evened | None:

@@ -131,8 +131,8 @@ class Smart(Regularizer):
         noise = [unit_PD * sigma for unit_PD in first_noise(view, fixed)]
         for _ in range(self.steps):
             leaves = [noise_PD.requires_grad_() for noise_PD in noise]
-            distance = self.distance(view, reference, fixed, leaves).sum()
-            gradients = torch.autograd.grad(distance, leaves)
+            with view.aside():
+                gradients = torch.autograd.grad(self.distance(view, reference, fixed, leaves).sum(), leaves)
             noise = [self._moved(*parts) for parts in zip(leaves, gradients, view.batch.streams, strict=True)]
         if not self.steps:
             noise = [self.ball.held(*parts) for parts in zip(noise, view.batch.streams, strict=True)]

@@ -26,7 +26,7 @@ from polytask.tasks.task import Task
 
 from .bests import Mixture, begun, judges_of
 from .checkpoint import copy_into, load_tensors, save_tensors
-from .stages import Stage, touched_tasks
+from .stages import SHARED, Stage, awaited_tasks, heirs, touched_tasks
 from .step import Step
 from .watch import StopRequest, Watcher, stop_requests
 
@@ -75,6 +75,8 @@ class Trainer:
         return self.index
 
     def _run_stage(self, stage: Stage, stop: StopRequest) -> None:
+        if not self.index.step:
+            self._hand_down(stage)
         step = Step(
             self.model,
             self.tasks,
@@ -94,7 +96,7 @@ class Trainer:
             if not self.index.owes_evaluation:
                 self._take(step, stage, done)
                 done += 1
-            evaluates = bool(self.dev_rows) and stage.evaluates_after(done)
+            evaluates = bool(self._judged(stage)) and stage.evaluates_after(done)
             self._update(owes_evaluation=evaluates and not self._evaluate(step, done, stop))
             gives_up = evaluates and stage.patience is not None and self.index.stale >= stage.patience.evaluations
             if (done == stage.steps or gives_up) and not self.index.owes_evaluation:
@@ -109,6 +111,12 @@ class Trainer:
                 break
         step.release()
         self._update(stage=stage.number + 1, step=0, stale=0, stage_best=None)
+
+    def _hand_down(self, stage: Stage) -> None:
+        """Let encoders of tasks' own begin as the shared one stands, where earlier stages have trained that."""
+        for name in heirs(self.model, self.stages, stage.number):
+            self.model.encoders[name].load_state_dict(self.model.encoders[SHARED].state_dict())
+            self.journal.write("start", stage=stage.number, encoder=name, as_is=SHARED)
 
     def _note_data(self, stage: Stage) -> None:
         """Note what a pass over each task is made of; ``padding`` is what padded batches would waste (packed: nothing)."""
@@ -160,17 +168,18 @@ class Trainer:
     def _evaluate(self, step: Step, done: int, stop: StopRequest) -> bool:
         """Score the dev tables and take note of bests. Returns False if a request to stop came first: it is still owed.
 
-        Tasks of which the stage moves no weight have the scores that they had.
+        Tasks of which the stage moves no weight have the scores that they had, and those whose turn is yet to come none.
         """
         started, stage = time.perf_counter(), step.stage
         touched, known = touched_tasks(self.model, stage), self.index.scores
-        due = [name for name in self.dev_rows if name in touched or name not in known]
+        judged = self._judged(stage)
+        due = [name for name in judged if name in touched or name not in known]
         try:
             logits = {name: self._predict(step.judged, name, stop) for name in due}
         except _Stopped:
             return False
         new = {name: score(self.tasks[name], logits[name], self.dev_rows[name]) for name in due}
-        scores = {name: new.get(name) or known[name] for name in self.dev_rows}
+        scores = {name: new.get(name) or known[name] for name in judged}
         self._update(scores=scores)
         total = self._aggregate(scores, scores)
         self._note_patience(stage, scores)
@@ -194,6 +203,10 @@ class Trainer:
             seconds=round(time.perf_counter() - started, 4),
         )
         return True
+
+    def _judged(self, stage: Stage) -> list[str]:
+        awaited = awaited_tasks(self.stages, stage.number)
+        return [name for name in self.dev_rows if name not in awaited]
 
     def _predict(self, model: Model, name: str, stop: StopRequest) -> Tensor:
         rows, done = self.dev_rows[name], 0
@@ -242,13 +255,14 @@ class Trainer:
     ) -> tuple[bool, frozenset[str]]:
         """Say whether an encoder is better than ever, and return those of which a former best is kept.
 
-        An encoder whose turn has not come yet is not judged: its heads are as they were drawn.
+        An encoder is judged once the turn of all its tasks has come: until then heads are as they were drawn.
         """
         held, had = self.index.best_scores, begun(self.judges, self.index.best_scores)
         risen = {
             encoder: judges
             for encoder, judges in self.judges.items()
             if not touched.isdisjoint(judges)
+            and scores.keys() >= set(judges)
             and (encoder not in had or self._aggregate(scores, judges) > self._aggregate(held, judges))
         }
         kept = frozenset(had - risen.keys())
@@ -256,7 +270,7 @@ class Trainer:
             if kept:
                 self.mixture = Mixture(str(self.index.best), kept)
             held = held | {task: scores[task] for judges in risen.values() for task in judges}
-            total = self._aggregate({**scores, **held}, [task for tasks in self.judges.values() for task in tasks])
+            total = self._aggregate(held, held)
             self._update(best=f"{name}-best" if kept else name, best_scores=held, best_aggregate=total)
         return bool(risen), kept
 

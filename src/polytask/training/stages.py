@@ -19,6 +19,9 @@ from polytask.regularizers.base import Regularizer
 from .optim import Adam, Rule
 from .plan import Plan
 
+SHARED = "shared"
+"""The name of the encoder that all tasks have which have none of their own."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -116,6 +119,26 @@ def touched_tasks(model: Model, stage: Stage) -> set[str]:
     """Return the tasks whose predictions a stage can change: its own, and those that share an encoder that it trains."""
     encoders = {name for name in model.encoders if trained_parameters(model, stage, name)}
     return {*stage.tasks, *(task for task, encoder in model.encoder_of.items() if encoder in encoders)}
+
+
+def awaited_tasks(stages: Sequence[Stage], number: int) -> set[str]:
+    """Return the tasks whose first stage comes after this one: their heads are as they were drawn, and score by chance."""
+    begun = {task for stage in stages[: number + 1] for task in stage.tasks}
+    return {task for stage in stages[number + 1 :] for task in stage.tasks} - begun
+
+
+def heirs(model: Model, stages: Sequence[Stage], number: int) -> list[str]:
+    """Return the encoders of tasks' own that begin, with this stage, as the shared one stands by now.
+
+    They are those whose tasks take part for the first time, if an earlier stage has trained the shared encoder:
+    pretraining first, then separate fine-tuning.
+    """
+    before = stages[:number]
+    if SHARED not in model.encoders or not any(trained_parameters(model, stage, SHARED) for stage in before):
+        return []
+    used = {model.encoder_of[task] for stage in before for task in stage.tasks}
+    now = dict.fromkeys(model.encoder_of[task] for task in stages[number].tasks)
+    return [encoder for encoder in now if encoder not in {SHARED, *used}]
 
 
 def layer_rule(rule: Rule, decay: float, encoder: Encoder, name: str) -> Rule:

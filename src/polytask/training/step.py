@@ -307,9 +307,9 @@ class Step:
         work.seen.append((micro.task, view.batch.rows, clean.loss_N.detach()))
 
     def _view(self, step: int, micro: Micro) -> TaskView:
-        key = (self.seed, self.stage.number, step, micro.task, micro.index)
-        batch = self.rows[micro.task].pack(micro.rows, key).to(self.device)
-        return TaskView(self.model, self.tasks[micro.task], batch, key)
+        key = (self.seed, self.stage.number, step, micro.task)
+        batch = self.rows[micro.task].pack(micro.rows, key).to(self.device)  # however it is split: the same masks
+        return TaskView(self.model, self.tasks[micro.task], batch, (*key, micro.index))
 
     def _point(self, task: str, work: _Work) -> None:
         self.head_blocks[task].point(work.heads[task])

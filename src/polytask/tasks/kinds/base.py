@@ -71,8 +71,11 @@ class Kind(ABC):
         """Return each row's loss, ``(N,)``."""
 
     @abstractmethod
-    def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
-        """Return how far two predictions of each row are apart, ``(N,)``: symmetric, 0 exactly when they are equal."""
+    def divergence(self, a_NC: Tensor, b_NC: Tensor, labels_N: Tensor | None = None) -> Tensor:
+        """Return how far two predictions of each row are apart, ``(N,)``: symmetric, 0 exactly when they are equal.
+
+        ``labels_N`` tells those kinds that ask for a part of the logits alone which part that is; without, it is all.
+        """
 
     @abstractmethod
     def decode(self, logits_NC: Tensor) -> Decoded:

@@ -60,7 +60,7 @@ class Binary(Kind):
     def settle(self, codes: Sequence[int], shares: Sequence[float] | None = None) -> dict[str, Any]:
         return self.emphasis.settle(codes, shares)
 
-    def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
+    def divergence(self, a_NC: Tensor, b_NC: Tensor, labels_N: Tensor | None = None) -> Tensor:
         return bernoulli_kl(_margin(a_NC), _margin(b_NC))
 
     def decode(self, logits_NC: Tensor) -> Decoded:

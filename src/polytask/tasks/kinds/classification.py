@@ -39,7 +39,7 @@ class Classification(Kind):
     def settle(self, codes: Sequence[int], shares: Sequence[float] | None = None) -> dict[str, Any]:
         return self.emphasis.settle(codes, shares)
 
-    def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
+    def divergence(self, a_NC: Tensor, b_NC: Tensor, labels_N: Tensor | None = None) -> Tensor:
         return symmetric_kl(a_NC.log_softmax(-1), b_NC.log_softmax(-1))
 
     def decode(self, logits_NC: Tensor) -> Decoded:

@@ -41,8 +41,12 @@ class MaskedLanguage(Unlabelled):
         surprise_N, _, asked_N = condensed(logits_NC, labels_N).unbind(1)
         return surprise_N / asked_N.clamp_min(1)
 
-    def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
-        return symmetric_kl(a_NC.log_softmax(-1), b_NC.log_softmax(-1)).mean(1)
+    def divergence(self, a_NC: Tensor, b_NC: Tensor, labels_N: Tensor | None = None) -> Tensor:
+        each_NK = symmetric_kl(a_NC.log_softmax(-1), b_NC.log_softmax(-1))
+        if labels_N is None:
+            return each_NK.mean(1)
+        asked_NK = labels_N != NO_LABEL
+        return each_NK.masked_fill(~asked_NK, 0.0).sum(1) / asked_NK.sum(1).clamp_min(1)
 
     def decode(self, logits_NC: Tensor) -> Decoded:
         surprise_N, _, asked_N = logits_NC.double().unbind(1)

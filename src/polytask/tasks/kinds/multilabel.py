@@ -49,7 +49,7 @@ class Multilabel(Kind):
     def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits_NC, labels_N, reduction="none").mean(1)
 
-    def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
+    def divergence(self, a_NC: Tensor, b_NC: Tensor, labels_N: Tensor | None = None) -> Tensor:
         return bernoulli_kl(a_NC, b_NC)
 
     def decode(self, logits_NC: Tensor) -> Decoded:

@@ -12,7 +12,7 @@ from torch import Tensor
 from polytask import metrics
 from polytask.tasks.losses import ClassWeights, Emphasis
 
-from .base import Decoded, Kind, bernoulli_kl, kinds, to_numpy
+from .base import Decoded, Kind, kinds, symmetric_kl, to_numpy
 
 Method = Literal["corn", "coral"]
 
@@ -24,6 +24,9 @@ class Ordinal(Kind):
     "corn": P(y > k | y ≥ k), free of each other (Shi, Cao & Raschka 2021, eq. 4–6). "coral": P(y > k), one score at
     learned thresholds (Cao, Mirjalili & Raschka 2020, eq. 2 and 4). ``predict`` names the likeliest class, or the
     median one, which both papers take: it has as many thresholds below it as are passed with more than even odds.
+
+    A row's loss is summed over its thresholds, and a batch's is the mean over its N rows. CORN's paper (eq. 6) divides
+    by Σ|Sⱼ| instead, the number of terms in the batch, which would have a row's loss hang on the rows beside it.
     """
 
     first_metric = "accuracy"
@@ -60,8 +63,8 @@ class Ordinal(Kind):
     def settle(self, codes: Sequence[int], shares: Sequence[float] | None = None) -> dict[str, Any]:
         return self.emphasis.settle(codes, shares)
 
-    def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
-        return bernoulli_kl(a_NC, b_NC)
+    def divergence(self, a_NC: Tensor, b_NC: Tensor, labels_N: Tensor | None = None) -> Tensor:
+        return symmetric_kl(self._log_p(a_NC), self._log_p(b_NC))
 
     def decode(self, logits_NC: Tensor) -> Decoded:
         codes = self._predicted(logits_NC)
@@ -83,6 +86,9 @@ class Ordinal(Kind):
         certain_N1 = torch.ones_like(above_NC[:, :1])
         return torch.cat([certain_N1, above_NC], 1) - torch.cat([above_NC, torch.zeros_like(certain_N1)], 1)
 
+    def _log_p(self, logits_NC: Tensor) -> Tensor:
+        return LOG_P[self.method](logits_NC.to(torch.promote_types(logits_NC.dtype, torch.float32)))
+
     def _above(self, logits_NC: Tensor) -> Tensor:
         return ABOVE[self.method](logits_NC.to(torch.float64).sigmoid())
 
@@ -99,3 +105,26 @@ ABOVE: dict[Method, Callable[[Tensor], Tensor]] = {
     "coral": lambda each_NC: each_NC.cummin(1).values,
 }
 """P(y > k) of every threshold, falling with k."""
+
+_LEAST = 1e-6  # by how much P(y > k) falls at least, relative to itself, where a logarithm is taken
+
+
+def _corn_log_p(logits_NC: Tensor) -> Tensor:
+    """Return the log-probability of each class, ``(N, C + 1)``: past the thresholds below it, and not past its own."""
+    past_NC, stopped_NC = F.logsigmoid(logits_NC), F.logsigmoid(-logits_NC)
+    return F.pad(past_NC.cumsum(1), (1, 0)) + F.pad(stopped_NC, (0, 1))
+
+
+def _coral_log_p(logits_NC: Tensor) -> Tensor:
+    """Return log(σ(a) − σ(b)) of each class between its thresholds' logits a ≥ b, as logσ(a) + logσ(−b) + log(1 − eᵇ⁻ᵃ).
+
+    An impossible class (a = b) keeps a probability of about 1e-6, so that the logarithm is a number.
+    """
+    falling_NC = logits_NC.cummin(1).values
+    gaps_NC = (falling_NC[:, :-1] - falling_NC[:, 1:]).clamp_min(_LEAST)
+    past_NC, stopped_NC = F.logsigmoid(falling_NC), F.logsigmoid(-falling_NC)
+    return F.pad(past_NC, (1, 0)) + F.pad(stopped_NC, (0, 1)) + F.pad((-torch.expm1(-gaps_NC)).log(), (1, 1))
+
+
+LOG_P: dict[Method, Callable[[Tensor], Tensor]] = {"corn": _corn_log_p, "coral": _coral_log_p}
+"""Log-probabilities of the classes in a form that no small probability cancels in."""

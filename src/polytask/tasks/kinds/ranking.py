@@ -44,16 +44,23 @@ class Ranking(Unlabelled):
         return torch.tensor(named, dtype=self.dtype).reshape(len(named), len(columns))
 
     def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
-        cosines_NN = _cosines(logits_NC) / self.temperature
-        cosines_NN = cosines_NN.masked_fill(_kin(labels_N, labels_N).fill_diagonal_(False), float("-inf"))
-        there_N = -F.log_softmax(cosines_NN, dim=1).diagonal()
-        if not self.symmetric:
-            return there_N
-        return 0.5 * (there_N - F.log_softmax(cosines_NN, dim=0).diagonal())
+        return -torch.stack([log_p_NN.diagonal() for log_p_NN in self._told(logits_NC, labels_N)]).mean(0)
 
-    def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
-        a_NN, b_NN = (F.log_softmax(_cosines(logits_NC) / self.temperature, dim=1) for logits_NC in (a_NC, b_NC))
-        return symmetric_kl(a_NN, b_NN)
+    def divergence(self, a_NC: Tensor, b_NC: Tensor, labels_N: Tensor | None = None) -> Tensor:
+        sides = zip(self._told(a_NC, labels_N), self._told(b_NC, labels_N), strict=True)
+        return torch.stack([symmetric_kl(a_NN, b_NN) for a_NN, b_NN in sides]).mean(0)
+
+    def _told(self, logits_NC: Tensor, labels_N: Tensor | None) -> list[Tensor]:
+        """Return log-probabilities ``(N, N)`` of the second texts for each first one; if ``symmetric``, the reverse too.
+
+        A pair that shares a text with pair i has the probability 0 in row i.
+        """
+        cosines_NN = _cosines(logits_NC) / self.temperature
+        if labels_N is not None:
+            never = torch.finfo(cosines_NN.dtype).min  # not −∞: of two of those there is no difference
+            cosines_NN = cosines_NN.masked_fill(_kin(labels_N, labels_N).fill_diagonal_(False), never)
+        sides = [cosines_NN, cosines_NN.t()] if self.symmetric else [cosines_NN]
+        return [F.log_softmax(side_NN, dim=1) for side_NN in sides]
 
     def decode(self, logits_NC: Tensor) -> Decoded:
         """Return the cosine of each pair."""

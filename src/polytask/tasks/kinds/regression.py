@@ -124,7 +124,7 @@ class Regression(Kind):
     def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
         return (self._units(logits_NC) - (labels_N - self._origin) / self.unit) ** 2
 
-    def divergence(self, a_NC: Tensor, b_NC: Tensor) -> Tensor:
+    def divergence(self, a_NC: Tensor, b_NC: Tensor, labels_N: Tensor | None = None) -> Tensor:
         return (self._units(a_NC) - self._units(b_NC)) ** 2
 
     def decode(self, logits_NC: Tensor) -> Decoded:
