@@ -27,7 +27,6 @@ from polytask.runtime.folder import read_journal
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 QUORA_DEV_ROWS = 4000
 SMART = '{ name = "smart", radius = "unit", weight = 1.0 }'
-POINTS = '{ name = "regression", range = [0.0, 5.0], output = "raw", unit = 1.0 }'
 SCORES = (("sst", "accuracy"), ("quora", "accuracy"), ("sts", "pearson"))
 
 
@@ -50,7 +49,7 @@ def rows(steps: int) -> list[Row]:
     rest = f'{{ steps = {steps - quarter}, batch_size = 16, learning_rate = 1e-4, mixing = "joint" }}'
     return [
         Row("plain joint"),
-        Row("plain joint, STS's error in points", (f"tasks.sts.kind={POINTS}",)),
+        Row("plain joint, STS's error in points", ("tasks.sts.kind.output=raw", "tasks.sts.kind.unit=1.0")),
         Row("PCGrad", ("stages.0.aggregator=pcgrad",)),
         Row("uncertainty", ("stages.0.balance=uncertainty",)),
         Row("SMART", (f"stages.0.regularizers=[{SMART}]",)),

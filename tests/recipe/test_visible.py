@@ -58,7 +58,7 @@ def test_every_option_is_spelt_out(tiny: Tiny) -> None:
     for registry, member in found:
         known = registry.options(member.name)
         assert member.options.keys() == {name for name, option in known.items() if option.default is not None}
-    assert shown.tasks["similarity"].pair.options == {"features": ["u", "v", "abs_difference"]}
+    assert shown.tasks["similarity"].pair.options == {"features": ["u", "v", "abs_difference"], "dropout": 0.0}
     assert shown.tasks["paraphrase"].pair.options == {"types": True}
 
 
