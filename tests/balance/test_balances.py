@@ -58,6 +58,11 @@ def test_a_single_task(name: str) -> None:
         balance.observe(losses_T, losses_T if balance.looks_again else None)
 
 
+def test_its_weights_change_if_it_says_that_it_adapts(name: str) -> None:
+    first_T, *later = run(new(name), range(12))
+    assert any(not torch.equal(first_T, weights_T) for weights_T in later) == balances.member(name).adapts
+
+
 def test_losses_of_zero_do_no_harm(name: str) -> None:
     balance = new(name)
     for _ in range(5):

@@ -623,3 +623,18 @@ def run_two(recipe: Mapping[str, Any], out: Path) -> None:
     ]
     complaints = [worker.communicate(timeout=120)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], "\n".join(complaints)
+
+
+@pytest.mark.parametrize("balance", ["fixed", "mean", "uncertainty", "famo", {"name": "dwa", "period": 1}])
+def test_weights_that_change_are_told(tiny: Tiny, parts_of: PartsOf, step_of: StepOf, balance: Any) -> None:
+    step = step_of(parts_of(tiny(JOINT | {"balance": balance})))
+    seen = []
+    for number in range(4):
+        before = step.stage.balance.weights(None).tolist() if not step.stage.balance.uses_losses else []
+        result = step(number)
+        seen.append(result.weights)
+        if result.weights and before:
+            assert list(result.weights.values()) == pytest.approx(before)
+    changing = balance not in ("fixed", "mean")
+    assert all((set(weights) == set(TASKS)) == changing for weights in seen)
+    assert (seen[0] != seen[-1]) == changing

@@ -16,10 +16,12 @@ class LossBalance(ABC):
     Weights that follow from what earlier steps told ``observe`` are asked for before a step's backward passes, and
     scale its losses. A member that ``uses_losses`` weighs a step by its own losses; since a gradient is linear in its
     weight, such a step computes every task's gradient unweighted, in a buffer of its own, and scales it afterwards:
-    exact, without holding T graphs. One that ``looks_again`` is told the losses of the same rows, under the same
+    exact, without holding T graphs. One that ``adapts`` has other weights from step to step, which the journal records.
+    One that ``looks_again`` is told the losses of the same rows, under the same
     dropout, after the update too; that costs another forward pass.
     """
 
+    adapts: ClassVar[bool] = True
     uses_losses: ClassVar[bool] = False
     looks_again: ClassVar[bool] = False
 

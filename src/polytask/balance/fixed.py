@@ -9,5 +9,7 @@ from .base import LossBalance, balances
 class Fixed(LossBalance):
     """The weights that the recipe gives each task, 1 by default."""
 
+    adapts = False
+
     def weights(self, losses_T: Tensor | None) -> Tensor:
         return self.given_T

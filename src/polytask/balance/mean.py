@@ -13,5 +13,7 @@ class Mean(LossBalance):
     ε and decay that is added to the gradient.
     """
 
+    adapts = False
+
     def weights(self, losses_T: Tensor | None) -> Tensor:
         return self.given_T / len(self.given_T)

@@ -160,6 +160,7 @@ class Trainer:
             learning_rate=result.learning_rate,
             rows=result.rows,
             tokens=result.tokens,
+            **({"weights": result.weights} if result.weights else {}),
             **({"cosines": result.cosines} if result.cosines else {}),
             **({"layer_cosines": result.layer_cosines} if result.layer_cosines else {}),
             seconds=round(time.perf_counter() - started, 4),

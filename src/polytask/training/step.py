@@ -38,6 +38,7 @@ class StepResult:
     ``shrunk_to`` is the largest micro-batch from now on, if the step found that memory does not hold a larger one.
     ``cosines``: between the encoder gradients of each pair of tasks, "a~b", where they were kept apart;
     ``layer_cosines``: the same in each layer, as ``Encoder.layer_of`` counts them, of a stage that is diagnosed.
+    ``weights``: what each task's loss was multiplied by, of a balance that adapts.
     """
 
     losses: dict[str, float]
@@ -49,6 +50,7 @@ class StepResult:
     shrunk_to: int | None = None
     cosines: dict[str, float] = field(default_factory=dict)
     layer_cosines: dict[str, dict[str, float]] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,8 @@ class Step:
         rows, tokens = sum(len(micro.rows) for micro in micros), self.stage.plan.tokens([step])
         shrunk_to = None if self._room.rows == before else self._room.rows
         penalties = penalties if self.stage.penalties else {}
-        return StepResult(losses, penalties, norm_read, rate, rows, tokens, shrunk_to, angles, layers)
+        weights = {task: work.weights[task] * owed[task] for task in work.active} if self.stage.balance.adapts else {}
+        return StepResult(losses, penalties, norm_read, rate, rows, tokens, shrunk_to, angles, layers, weights)
 
     @property
     def judged(self) -> Model:
