@@ -134,6 +134,8 @@ def _cell(key: str, values: Sequence[float]) -> str:
 def noise(results: dict[str, list[dict[str, float]]]) -> str:
     """Say how far two seeds of the same strategy lie apart in the aggregate, on average and at most."""
     apart = [abs(a["aggregate"] - b["aggregate"]) for runs in results.values() for a, b in combinations(runs, 2)]
+    if not apart:
+        return "With one seed a strategy there is no telling what is noise."
     return (
         f"Two seeds of one strategy differ in the aggregate by {mean(apart):.3f} on average, {max(apart):.3f} at most."
     )
