@@ -239,7 +239,7 @@ class PaddedTokens(Tokens):
         return scores.masked_fill(~self.mask_NL, float("-inf")).softmax(1)
 
 
-class Layers(Sequence[Tensor]):
+class LazyLayers(Sequence[Tensor]):
     """Hidden vectors of layers, each computed when it or one above it is first read: what nobody reads costs nothing."""
 
     def __init__(self, first_PD: Tensor, layers: Iterable[Callable[[Tensor], Tensor]]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from polytask.encoder.bert import Bert
 from polytask.errors import RecipeError
 from polytask.heads.projection import Projection
 from polytask.heads.thresholds import Thresholds
@@ -112,6 +113,20 @@ def test_the_word_embeddings_of_an_lstm_are_not_one_of_its_layers(tiny: Tiny) ->
     recipe["tasks"]["sentiment"]["pooling"]["layers"] = [0, 1]
     with pytest.raises(RecipeError, match=r"layers has 0; this encoder's layers are counted from 1"):
         built(recipe)
+
+
+def test_a_pooler_that_reads_the_last_layer_alone_is_given_no_other(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bert, "summarises_layers", False)  # as of an encoder from transformers
+    recipe = tiny(only=("sentiment",))
+    for layers in ("last", [2]):
+        recipe["tasks"]["sentiment"]["pooling"] = {"name": "cls", "layers": layers}
+        build(load_recipe(recipe))
+    for layers in ("all", [1]):
+        recipe["tasks"]["sentiment"]["pooling"] = {"name": "cls", "layers": layers}
+        with pytest.raises(RecipeError, match="reads the last layer alone"):
+            build(load_recipe(recipe))
 
 
 def test_a_projection_stands_between_pooling_and_merge(tiny: Tiny) -> None:

@@ -527,7 +527,10 @@ def test_scores_settle_to_a_loss_of_1_whatever_they_measure(scale: float) -> Non
 
 def test_scores_that_are_all_the_same_have_the_unit_of_the_range() -> None:
     unit = np.linspace(0, 5, 100_001).std()
-    assert new("regression").settle([4.0, 4.0]) == pytest.approx({"unit": unit, "center": 4.0}, abs=1e-4)
+    for score in (4.0, 0.1, 0.7, 3.3):
+        for shares in (None, [0.1, 0.2, 0.3]):
+            settled = new("regression").settle([score] * 3, shares)
+            assert settled == pytest.approx({"unit": unit, "center": score}, abs=1e-4)
 
 
 def test_scores_settle_as_a_pass_shows_them() -> None:

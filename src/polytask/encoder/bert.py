@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polytask.packing import EncoderOutput, Layers, PackedBatch, PackedTokens
+from polytask.packing import EncoderOutput, LazyLayers, PackedBatch, PackedTokens
 
 from .attention import SelfAttention
 from .base import Encoder, LayerNorm, Linear, WordEmbedding, dropout
@@ -121,7 +121,7 @@ class Bert(Encoder):
             raise ValueError(f"a text of {batch.longest} tokens; this encoder has {self.shape.positions} positions")
         words_PD = self.embed(batch) if embeddings is None else embeddings
         hidden_PD = self.embeddings(words_PD, batch, dtype or self.compute)
-        layers = Layers(hidden_PD, (partial(_through, layer, batch) for layer in self.layers))
+        layers = LazyLayers(hidden_PD, (partial(_through, layer, batch) for layer in self.layers))
         return EncoderOutput(
             layers,
             wrap=lambda layer_PD: PackedTokens(layer_PD, batch.runs),

@@ -9,7 +9,6 @@ from polytask.encoder.base import Encoder
 from polytask.errors import RecipeError, listed
 from polytask.heads.heads.base import Head, heads
 from polytask.heads.pooling.base import Pooling
-from polytask.heads.pooling.cls import Cls
 from polytask.model import Model
 from polytask.tasks.kinds.base import Kind
 from polytask.tasks.kinds.regression import OF_COSINE, PLAIN, Regression
@@ -44,7 +43,7 @@ def check_layers(task: str, pooling: Pooling, encoder: Encoder) -> None:
         lowest = min(pooling.reads(encoder.depth))
     except ValueError as error:
         raise RecipeError(f"tasks.{task}.pooling: {error}.") from error
-    if isinstance(pooling, Cls) and pooling.layers != "last" and not encoder.summarises_layers:
+    if pooling.uses_summary and not encoder.summarises_layers and pooling.reads(encoder.depth) != [encoder.depth]:
         raise RecipeError(
             f"tasks.{task}.pooling: the pooler of an encoder from transformers reads the last layer alone; leave out "
             "'layers', or use 'first'."

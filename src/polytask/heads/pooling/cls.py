@@ -14,6 +14,7 @@ class Cls(LayerPooling):
     uses_summary = True
 
     def forward(self, output: EncoderOutput) -> Tensor:
-        if self.layers == "last":
+        last = len(output.layers) - 1
+        if self.reads(last) == [last]:
             return output.summary().float()
         return output.summary(mean_of(self.chosen(output))).float()

@@ -83,7 +83,8 @@ class Regression(Kind):
         places_N = self._places(np.asarray(codes, dtype=np.float64))
         mean = float(np.average(places_N, weights=shares))
         spread = math.sqrt(np.average((places_N - mean) ** 2, weights=shares))
-        found = {"unit": spread * (self.high - self.low) or self.unit}
+        varied = np.ptp(places_N) > 0  # of equal scores, rounding may make a spread of 1e-17
+        found = {"unit": spread * (self.high - self.low) if varied else self.unit}
         if self.output == "standard":
             found["center"] = self.low + mean * (self.high - self.low)
         return {name: value for name, value in found.items() if self._given[name] is None}
