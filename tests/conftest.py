@@ -94,6 +94,32 @@ def trained(tiny: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPa
     return train(tiny(), tmp_path_factory.mktemp("trained") / "run")
 
 
+@pytest.fixture
+def crashed() -> Callable[[Mapping[str, Any], Path, int], Path]:
+    """Trains a recipe into a folder and tears the run down after its n-th step, counted over its stages."""
+    from polytask.recipe.run import train
+    from polytask.training.watch import Watcher
+
+    class Crash(RuntimeError):
+        pass
+
+    class At(Watcher):
+        def __init__(self, steps: int) -> None:
+            self.left = steps
+
+        def step(self, step: int, result: object) -> None:
+            self.left -= 1
+            if not self.left:
+                raise Crash
+
+    def crash(recipe: Mapping[str, Any], run: Path, steps: int) -> Path:
+        with pytest.raises(Crash):
+            train(recipe, run, watcher=At(steps))
+        return run
+
+    return crash
+
+
 class Said(NamedTuple):
     """What a command left behind."""
 

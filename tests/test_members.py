@@ -27,10 +27,9 @@ from polytask.registry import Registry
 from polytask.regularizers.base import regularizers
 from polytask.runtime.folder import read_journal
 from polytask.tasks.kinds.base import kinds
-from polytask.training.step import StepResult
-from polytask.training.watch import Watcher
 
 Tiny = Callable[..., dict[str, Any]]
+Survivor = Callable[[dict[str, Any]], Path]
 Change = Callable[[dict[str, Any], str], None]
 
 COSINE = {"pair": {"name": "bi", "features": ["cosine"]}, "head": "cosine"}
@@ -43,19 +42,6 @@ CHANGED_KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "mlm": ("sentiment", {"kind": "mlm", "label": None, "dev": None}),
     "ranking": ("paraphrase", {"kind": "ranking", "label": None, "dev": None}),
 }
-
-
-class Crash(RuntimeError):
-    pass
-
-
-class CrashAt(Watcher):
-    def __init__(self, step: int) -> None:
-        self.at = step
-
-    def step(self, step: int, result: StepResult) -> None:
-        if step == self.at:
-            raise Crash
 
 
 def _in_stage(key: str) -> Change:
@@ -132,36 +118,39 @@ def recipe_with(tiny: Tiny, room: str, name: str) -> dict[str, Any]:
     return recipe
 
 
+@pytest.fixture
+def survivor(crashed: Callable[..., Path], tmp_path: Path) -> Survivor:
+    """Trains a recipe, once in one go and once with a crash and a resumption, and returns the run after comparing them."""
+
+    def survive(recipe: dict[str, Any]) -> Path:
+        whole, run = train(recipe, tmp_path / "whole"), crashed(recipe, tmp_path / "run", 3)
+        resume(run)
+        same_runs(whole, run)
+        return whole
+
+    return survive
+
+
 @pytest.mark.parametrize(("room", "name"), list(members()))
 def test_a_run_with_it_survives_a_crash_bit_for_bit_and_predicts(
-    tiny: Tiny, tmp_path: Path, room: str, name: str
+    tiny: Tiny, survivor: Survivor, room: str, name: str
 ) -> None:
-    whole = survivor(recipe_with(tiny, room, name), tmp_path)
+    whole = survivor(recipe_with(tiny, room, name))
     predictor = load(whole)
     for task, record in predictor.tasks.items():
         texts: list[Any] = ["a film"] if len(record.text) == 1 else [("a film", "a story")]
         assert len(predictor.predict(task, texts)) == 1
 
 
-def survivor(recipe: dict[str, Any], folder: Path) -> Path:
-    """Train a recipe, once in one go and once with a crash and a resumption, and return the run after comparing them."""
-    whole = train(recipe, folder / "whole")
-    with pytest.raises(Crash):
-        train(recipe, folder / "run", watcher=CrashAt(3))
-    resume(folder / "run")
-    same_runs(whole, folder / "run")
-    return whole
-
-
 @pytest.mark.parametrize("kind", [name for name in kinds.names() if not kinds.member(name).reads_labels])
 @pytest.mark.parametrize("name", regularizers.names())
 def test_a_regularizer_acts_on_pretraining_and_survives_a_crash(
-    tiny: Tiny, tmp_path: Path, name: str, kind: str
+    tiny: Tiny, survivor: Survivor, name: str, kind: str
 ) -> None:
     recipe = recipe_with(tiny, "kinds", kind)
     _regularizer(recipe, name)
     (task,) = (task for task, settings in recipe["tasks"].items() if "label" not in settings)
-    events = read_journal(survivor(recipe, tmp_path) / "journal.jsonl")
+    events = read_journal(survivor(recipe) / "journal.jsonl")
     penalties = [event["penalties"][task] for event in events if event["event"] == "step"]
     assert len(penalties) == 5
     assert all(math.isfinite(penalty) for penalty in penalties)

@@ -22,10 +22,10 @@ from polytask.recipe.build import Parts, build
 from polytask.recipe.load import load_recipe
 from polytask.recipe.run import resume, train
 from polytask.runtime.folder import read_journal
-from polytask.training.step import Step, StepResult
-from polytask.training.watch import Watcher
+from polytask.training.step import Step
 
 Tiny = Callable[..., dict[str, Any]]
+Crashed = Callable[[Mapping[str, Any], Path, int], Path]
 CPU = torch.device("cpu")
 STAGE = {"epochs": 1, "batch_size": 10, "learning_rate": 1e-3}
 RDROP = [{"name": "rdrop", "weight": {"pairs": 0.5, "sentiment": 1.0}}]
@@ -42,24 +42,10 @@ def recipe_of(tiny: Tiny, *stages: Mapping[str, Any], **changes: Any) -> dict[st
     return recipe
 
 
-class Crash(RuntimeError):
-    pass
-
-
-class CrashAt(Watcher):
-    """Tears a run down after its n-th step."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def step(self, step: int, result: StepResult) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise Crash
-
-
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_crash_in_pretraining_or_after_it_leaves_no_trace(tiny: Tiny, tmp_path: Path, precision: str) -> None:
+def test_a_crash_in_pretraining_or_after_it_leaves_no_trace(
+    tiny: Tiny, crashed: Crashed, tmp_path: Path, precision: str
+) -> None:
     recipe = recipe_of(
         tiny,
         {**STAGE, "tasks": ["words"], "micro_batch": 4},
@@ -72,9 +58,7 @@ def test_a_crash_in_pretraining_or_after_it_leaves_no_trace(tiny: Tiny, tmp_path
     steps = sum(event["event"] == "step" for event in read_journal(whole / "journal.jsonl"))
     assert steps == 6 + 6 + 16
     for place in {"float32": (3, 6, 9, 14), "bfloat16": (9,)}[precision]:
-        run = tmp_path / f"crash-{place}"
-        with pytest.raises(Crash):
-            train(recipe, run, watcher=CrashAt(place))
+        run = crashed(recipe, tmp_path / f"crash-{place}", place)
         resume(run)
         assert_same(whole, run)
 
