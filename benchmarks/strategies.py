@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from polytask.aggregators.base import aggregators
+from polytask.assembly.parts import Parts, build
 from polytask.balance.base import balances
-from polytask.recipe.build import Parts, build
 from polytask.recipe.load import load_recipe
 from polytask.runtime.device import DTYPES, processor_kind
 from polytask.training.step import Step

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from polytask.run.journal import read_journal
 from polytask.runtime.device import processor_kind
-from polytask.runtime.folder import read_journal
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 QUORA_DEV_ROWS = 4000

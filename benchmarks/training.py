@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
+from polytask.assembly.parts import Parts, build
 from polytask.data.batching import padding_share
-from polytask.data.sources import read_table
-from polytask.encoder.fetch import locate
+from polytask.data.tables.sources import read_table
+from polytask.encoder.foreign.fetch import locate
 from polytask.errors import PolytaskError
-from polytask.recipe.build import Parts, build
 from polytask.recipe.load import load_recipe
 from polytask.runtime.device import DTYPES, processor_kind
 from polytask.training.step import Step

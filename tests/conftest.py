@@ -34,7 +34,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with small tables of three tasks, 60 rows to train on and 20 to judge by: ``<task>-<split>.csv``."""
-    from polytask.data.examples import TABLES
+    from polytask.starter.examples import TABLES
 
     folder = tmp_path_factory.mktemp("tables")
     for task, rows_of in TABLES.items():
@@ -89,7 +89,7 @@ def tiny(tables: Path, own_cache: Path) -> Callable[..., dict[str, Any]]:
 @pytest.fixture(scope="module")
 def trained(tiny: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the tiny recipe; to look at, not to change."""
-    from polytask.recipe.run import train
+    from polytask.jobs.train import train
 
     return train(tiny(), tmp_path_factory.mktemp("trained") / "run")
 
@@ -97,8 +97,8 @@ def trained(tiny: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPa
 @pytest.fixture
 def crashed() -> Callable[[Mapping[str, Any], Path, int], Path]:
     """Trains a recipe into a folder and tears the run down after its n-th step, counted over its stages."""
-    from polytask.recipe.run import train
-    from polytask.training.watch import Watcher
+    from polytask.jobs.train import train
+    from polytask.run.listen import Watcher
 
     class Crash(RuntimeError):
         pass

@@ -139,7 +139,7 @@ def test_reductions_by_hand() -> None:
 def test_an_output_hands_out_any_layer_in_any_type() -> None:
     layers = (torch.zeros(3, 2), torch.ones(3, 2, dtype=torch.bfloat16))
     output = EncoderOutput(
-        layers, wrap=lambda layer_PD: PackedTokens(layer_PD, runs_of([2, 1])), summary=lambda hidden_PD=None: layers[0]
+        layers, wrap=lambda layer_PD: PackedTokens(layer_PD, runs_of([2, 1])), pooled=lambda hidden_PD=None: layers[0]
     )
     assert output.tokens().sum().tolist() == [[2.0, 2.0], [1.0, 1.0]]
     assert output.tokens().sum().dtype is torch.bfloat16

@@ -108,14 +108,14 @@ def test_a_name_is_given_once(room: Registry[Any]) -> None:
 
 
 def test_a_summary_is_the_first_line(room: Registry[Any]) -> None:
-    assert room.summary("fork") == "The fork of the room."
+    assert room.first_line("fork") == "The fork of the room."
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.room)
 def test_every_member_of_every_room_can_be_looked_up_and_explains_itself(room: Registry[Any]) -> None:
     assert room.names()
     for name in room.names():
-        summary = room.summary(name)
+        summary = room.first_line(name)
         assert summary.rstrip().endswith((".", ")")), f"{name}: {summary}"
         for option in room.options(name).values():
             assert option.annotation is not option.empty, f"{name}: {option}"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from polytask.errors import PolytaskError
     from polytask.inference.predictor import Predictor, load
-    from polytask.recipe.run import resume, train
+    from polytask.jobs.train import resume, train
 
 __version__ = "0.1.0"
 
@@ -27,8 +27,8 @@ _PLACES = {
     "PolytaskError": "polytask.errors",
     "Predictor": "polytask.inference.predictor",
     "load": "polytask.inference.predictor",
-    "resume": "polytask.recipe.run",
-    "train": "polytask.recipe.run",
+    "resume": "polytask.jobs.train",
+    "train": "polytask.jobs.train",
 }
 
 __all__ = ["PolytaskError", "Predictor", "load", "resume", "train"]

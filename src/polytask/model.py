@@ -14,92 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from polytask.encoder.base import Encoder, WordEmbedding
-from polytask.heads.heads.base import checked_rate
-from polytask.heads.language import EveryToken, LanguageHead
-from polytask.heads.orders import Orders, as_given
-from polytask.heads.pairs.base import Merge
-from polytask.heads.pooling.base import Pooling
-from polytask.heads.projection import Projection
-from polytask.heads.thresholds import Thresholds
-from polytask.packing import EncoderOutput, PackedBatch, RowBatch
+from polytask.heads.task import TaskHead
+from polytask.packing import RowBatch
 from polytask.runtime.device import DTYPES
 from polytask.runtime.keys import draws_kept, reseed
-from polytask.tasks.kinds.mlm import condensed
 from polytask.tasks.task import Task
-
-
-class TaskHead(nn.Module):
-    """What belongs to one task, saved with the model.
-
-    Pooling; a projection of each text, and dropout on it; the merge of two texts (bi-encoders only); head; thresholds at
-    which the head's one score becomes several logits; in which orders a pair is looked at.
-    """
-
-    def __init__(
-        self,
-        pooling: Pooling,
-        head: nn.Module,
-        merge: Merge | None = None,
-        *,
-        projection: Projection | None = None,
-        dropout: float = 0.0,
-        thresholds: Thresholds | None = None,
-        orders: Orders = as_given,
-    ) -> None:
-        super().__init__()
-        self.pooling = pooling
-        self.projection = projection or nn.Identity()
-        self.dropout = nn.Dropout(checked_rate(dropout)) if dropout else nn.Identity()
-        self.merge = merge
-        self.head = head
-        self.thresholds = thresholds or nn.Identity()
-        self.orders = orders
-
-    def forward(self, vectors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return the logits ``(N, C)`` of each order, from one pooled vector ``(N, D)`` for each row, or two."""
-        return self.orders(self.judge, [self.dropout(self.projection(vector_ND)) for vector_ND in vectors])
-
-    def judge(self, projected: Sequence[Tensor]) -> Tensor:
-        """Return logits ``(N, C)`` from one projected vector for each row, or two in the order that they are given in."""
-        merged_ND = projected[0] if self.merge is None else self.merge(*projected)
-        logits_NC: Tensor = self.thresholds(self.head(merged_ND))
-        return logits_NC
-
-    def pool(self, output: EncoderOutput, stream: PackedBatch) -> Tensor:
-        """Return one vector ``(N, D)`` for each row's text in a stream."""
-        vector_ND: Tensor = self.pooling(output)
-        return vector_ND if stream.order_N is None else vector_ND[stream.order_N]
-
-    def condense(self, logits_NC: Tensor, batch: RowBatch) -> Tensor:
-        """Return what is kept of a batch's logits for predictions and scores: all of them."""
-        return logits_NC
-
-
-class TokenHead(TaskHead):
-    """A language model's head: logits ``(N, K, V)`` of the words at the K masked places of each text.
-
-    Its output layer is the encoder's word table, which stays the encoder's: it is held in a tuple, so that it is no
-    parameter of the head.
-    """
-
-    def __init__(self, head: LanguageHead, words: WordEmbedding) -> None:
-        super().__init__(EveryToken(words.embedding_dim), head)
-        self.tied = (words,)
-
-    def judge(self, projected: Sequence[Tensor]) -> Tensor:
-        (vectors_NKD,) = projected
-        logits_MV: Tensor = self.head(vectors_NKD.flatten(0, 1), self.tied[0].decode)
-        return logits_MV.view(*vectors_NKD.shape[:2], -1)
-
-    def pool(self, output: EncoderOutput, stream: PackedBatch) -> Tensor:
-        """Return the vectors of the masked tokens, ``(N, K, D)``, fp32."""
-        tokens_PD: Tensor = self.pooling(output)
-        return tokens_PD[stream.masked_NK].float()
-
-    def condense(self, logits_NC: Tensor, batch: RowBatch) -> Tensor:
-        """Return ``(N, 3)``: all logits of all rows would be gigabytes."""
-        assert batch.labels_N is not None
-        return condensed(logits_NC, batch.labels_N)
 
 
 class Model(nn.Module):
@@ -167,17 +86,17 @@ def mean(tensors: Sequence[Tensor]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Out:
+class TaskOutput:
     """Logits ``(N, C)`` of a pass, each row's loss, and the pooled vectors ``(N, D)`` that the logits came from."""
 
     logits_NC: Tensor
     loss_N: Tensor
     vectors: tuple[Tensor, ...] = ()
 
-    def detached(self) -> Out:
+    def detached(self) -> TaskOutput:
         """Return the same numbers, without a way back to where they came from."""
         vectors = tuple(vector_ND.detach() for vector_ND in self.vectors)
-        return Out(self.logits_NC.detach(), self.loss_N.detach(), vectors)
+        return TaskOutput(self.logits_NC.detach(), self.loss_N.detach(), vectors)
 
 
 Dropout = Literal["same", "fresh", "off"]
@@ -213,7 +132,7 @@ class TaskView:
         dropout: Dropout = "same",
         precision: Literal["float32", "bfloat16"] | None = None,
         model: Model | None = None,
-    ) -> Out:
+    ) -> TaskOutput:
         """Run the batch forward.
 
         ``dropout``: "same" repeats the clean pass's masks, "fresh" draws new ones at each call, "off" has none.
@@ -228,11 +147,11 @@ class TaskView:
     def run_apart(
         self,
         embeddings: Sequence[Tensor],
-        beside: Out,
+        beside: TaskOutput,
         *,
         dropout: Dropout = "same",
         precision: Literal["float32", "bfloat16"] | None = None,
-    ) -> list[Out]:
+    ) -> list[TaskOutput]:
         """Run each stream with its own given embeddings, beside what an earlier pass made of the other streams.
 
         One pass through the encoder, one result for each stream; of a single stream it is what ``run`` returns.
@@ -265,18 +184,18 @@ class TaskView:
             for table, gradient_VD in zip(tables, held, strict=True):
                 table.gradient_VD = gradient_VD
 
-    def divergence(self, a: Out, b: Out) -> Tensor:
+    def divergence(self, a: TaskOutput, b: TaskOutput) -> Tensor:
         """Return how far two predictions of each row are apart, ``(N,)``, as the task's kind measures it."""
         return self.task.kind.divergence(a.logits_NC, b.logits_NC, self.batch.labels_N)
 
-    def _judge(self, model: Model, vectors: Sequence[Tensor]) -> Out:
+    def _judge(self, model: Model, vectors: Sequence[Tensor]) -> TaskOutput:
         if self.batch.labels_N is None:
             raise ValueError(f"task '{self.task.name}': a batch without labels has no loss")
         logits = model.head(self.task.name)(vectors)
         loss_N = mean([self.task.kind.loss(logits_NC, self.batch.labels_N) for logits_NC in logits])
         if self.task.consistency:
             loss_N = loss_N + self.task.consistency * self.task.kind.divergence(*logits)
-        return Out(mean(logits), loss_N, tuple(vectors))
+        return TaskOutput(mean(logits), loss_N, tuple(vectors))
 
     def _purpose(self, dropout: str) -> str:
         if dropout != "fresh":
@@ -301,3 +220,7 @@ def _dropout_off(model: Model) -> Iterator[None]:
 @contextmanager
 def _as_is() -> Iterator[None]:
     yield
+
+
+SHARED = "shared"
+"""The name of the encoder that all tasks have which have none of their own."""

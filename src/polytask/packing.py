@@ -264,7 +264,7 @@ class LazyLayers(Sequence[Tensor]):
         return self._known[number]
 
 
-class Summary(Protocol):
+class Pooled(Protocol):
     """Computes an encoder's own vector ``(N, D)`` for each text: of the last layer, or of the given hidden vectors."""
 
     def __call__(self, hidden_PD: Tensor | None = None) -> Tensor: ...
@@ -275,12 +275,12 @@ class EncoderOutput:
     """What an encoder makes of a batch.
 
     ``layers`` holds the hidden vectors, the embeddings' first and the last layer's last; ``tokens`` gives a layer its
-    text boundaries; ``summary`` computes the encoder's own vector for each text (BERT's pooler) when it is wanted.
+    text boundaries; ``pooled`` computes the encoder's own vector for each text (BERT's pooler) when it is wanted.
     """
 
     layers: Sequence[Tensor]
     wrap: Callable[[Tensor], Tokens]
-    summary: Summary
+    pooled: Pooled
 
     def tokens(self, layer: int = -1, dtype: torch.dtype | None = None) -> Tokens:
         """Return the tokens of a layer, in another type if ``dtype`` is given (long sums want fp32)."""

@@ -15,7 +15,8 @@ from typing import Any, Generic, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from polytask.errors import OptionError, RecipeError, listed, nearest, shown, unlike
+from polytask.errors import OptionError, RecipeError, listed, nearest, shown
+from polytask.sentences import unlike
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ class Registry(Generic[T]):
             )
         return self._members[name]
 
-    def summary(self, name: str) -> str:
+    def first_line(self, name: str) -> str:
         """Return the first line of a member's docstring."""
         return (inspect.getdoc(self.member(name)) or "").split("\n")[0]
 

@@ -14,17 +14,18 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src"
 RANKS = {
-    11: ("__main__",),
-    10: ("cli", ""),  # "" is polytask/__init__.py
-    9: ("serving", "quickstart"),
-    8: ("papers", "sweep", "inference"),
-    7: ("recipe",),
-    6: ("training",),
-    5: ("evaluation", "regularizers"),
-    4: ("model",),
-    3: ("tasks",),
-    2: ("encoder", "heads", "data", "balance", "aggregators"),
-    1: ("registry", "config", "runtime", "metrics", "packing"),
+    12: ("__main__",),
+    11: ("cli", ""),  # "" is polytask/__init__.py
+    10: ("starter",),
+    9: ("jobs", "inference"),
+    8: ("assembly",),
+    7: ("recipe", "training"),
+    6: ("evaluation", "regularizers"),
+    5: ("model",),
+    4: ("tasks",),
+    3: ("encoder", "heads", "data", "balance", "aggregators", "metrics"),
+    2: ("registry", "run"),
+    1: ("runtime", "packing", "sentences"),
     0: ("errors",),
 }
 RANK_OF = {room: rank for rank, rooms in RANKS.items() for room in rooms}
@@ -129,16 +130,16 @@ def test_no_import_points_up_or_sideways(module: str) -> None:
 def test_the_lazy_names_of_the_package_are_read_too() -> None:
     file = FILES["polytask"]
     targets = {entry.target for entry in imports_of(ast.parse(file.read_text(encoding="utf-8")), "polytask", True)}
-    assert {"polytask.recipe.run", "polytask.inference.predictor", "polytask.errors"} <= targets
+    assert {"polytask.jobs.train", "polytask.inference.predictor", "polytask.errors"} <= targets
 
 
 @pytest.mark.parametrize(
     ("module", "line", "wrong"),
     [
-        ("polytask.data.rows", "from polytask.tasks.task import Task", "points up, from rank 2 to rank 3"),
+        ("polytask.data.rows", "from polytask.tasks.task import Task", "points up, from rank 3 to rank 4"),
         ("polytask.data.rows", "import polytask.model", "points up"),
         ("polytask.data.rows", "from polytask import model", "points up"),
-        ("polytask.data.rows", "from polytask.encoder.base import Encoder", "points to a neighbour of rank 2"),
+        ("polytask.data.rows", "from polytask.encoder.base import Encoder", "points to a neighbour of rank 3"),
         ("polytask.data.rows", "from polytask.data.tokens import Tokenizer", "write it with a dot"),
         ("polytask.data.rows", "from polytask.data import tokens", "write it with a dot"),
         ("polytask.heads.pooling.max", "from ..pairs.base import Merge", "more than one dot"),
@@ -146,14 +147,14 @@ def test_the_lazy_names_of_the_package_are_read_too() -> None:
         ("polytask.model", "from . import errors", "crosses rooms with a dot"),
         ("polytask.model", "from polytask.kitchen import stove", "without a rank"),
         ("polytask.errors", "import polytask", "points up"),
-        ("polytask.registry", "from polytask.config import Member", "neighbour"),
+        ("polytask.registry", "from polytask.run.index import Index", "neighbour"),
         (
             "polytask.training.step",
-            "def f():\n    from polytask.recipe.run import train",
-            "line 2: 'polytask.recipe.run'",
+            "def f():\n    from polytask.jobs.train import train",
+            "line 2: 'polytask.jobs.train'",
         ),
-        ("polytask.training.step", "if TYPE_CHECKING:\n    from polytask.recipe.run import train", "points up"),
-        ("polytask.training.step", "import_module('polytask.recipe.run')", "points up"),
+        ("polytask.training.step", "if TYPE_CHECKING:\n    from polytask.jobs.train import train", "points up"),
+        ("polytask.training.step", "import_module('polytask.jobs.train')", "points up"),
     ],
 )
 def test_a_wrong_import_is_caught_in_every_dress(module: str, line: str, wrong: str) -> None:

@@ -34,9 +34,9 @@ WITH: dict[str, tuple[str, bool]] = {
 """Calls that must say a word, and which."""
 UNLESS_FALSE = ("shell", "allow_pickle", "trust_remote_code")
 ONLY_IN: dict[str, set[str]] = {
-    "subprocess": {"encoder/fetch.py", "recipe/verify.py"},
-    "huggingface_hub": {"encoder/fetch.py"},
-    "datasets": {"data/formats.py"},
+    "subprocess": {"encoder/foreign/fetch.py", "jobs/verify.py"},
+    "huggingface_hub": {"encoder/foreign/fetch.py"},
+    "datasets": {"data/tables/formats.py"},
     "importlib.import_module": {"registry.py", "__init__.py"},
     **{key: set() for key in ("socket", "urllib.request", "http.client", "ftplib", "requests", "httpx", "ctypes")},
 }
@@ -184,7 +184,7 @@ def test_the_search_for_dangers_lets_safe_lines_through(line: str) -> None:
 
 def test_processes_are_called_with_lists() -> None:
     """A command is a list of words that nobody else wrote: what starts it is no shell."""
-    tree = ast.parse(FILES["encoder/fetch.py"].read_text(encoding="utf-8"))
+    tree = ast.parse(FILES["encoder/foreign/fetch.py"].read_text(encoding="utf-8"))
     calls = [
         node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "subprocess.run"
     ]

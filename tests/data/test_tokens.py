@@ -78,7 +78,7 @@ def test_a_pair_is_joined_and_cut_as_the_tokenizers_library_does(
     core.enable_truncation(max_length, strategy="longest_first")
     theirs = core.encode(first, second)
     assert len(ids) == len(theirs.ids)
-    room = tokenizer.room(True, max_length)
+    room = tokenizer.capacity(True, max_length)
     lengths = [len(first.split()), len(second.split())]
     if room % 2 and min(lengths) > room // 2:
         # With an odd room and two long texts, one gets a token more: the library gives it to the longer text, the
@@ -102,8 +102,8 @@ def test_one_text_is_joined_and_cut_as_the_tokenizers_library_does(text: str, ma
 
 def test_special_tokens_are_read_off_the_tokenizer() -> None:
     bert, roberta = bert_like(), roberta_like()
-    assert (bert.room(False, 20), bert.room(True, 20)) == (18, 17)
-    assert (roberta.room(False, 20), roberta.room(True, 20)) == (18, 16)
+    assert (bert.capacity(False, 20), bert.capacity(True, 20)) == (18, 17)
+    assert (roberta.capacity(False, 20), roberta.capacity(True, 20)) == (18, 16)
     a, b = roberta.encode(["w0 w1", "w2"])
     assert roberta.join([a, b], 20)[0].tolist() == [0, 3, 4, 1, 1, 5, 1]
     assert roberta.join([a], 20)[0].tolist() == [0, 3, 4, 1]

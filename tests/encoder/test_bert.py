@@ -63,7 +63,7 @@ def test_every_layer_is_what_the_formulas_say(encoder: Bert) -> None:
     layers, pooled_D = by_hand(encoder.state_dict(), ids, types)
     for found_LD, wanted_LD in zip(output.layers, layers, strict=True):
         torch.testing.assert_close(found_LD, wanted_LD, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(output.summary()[0], pooled_D, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(output.pooled()[0], pooled_D, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -98,10 +98,10 @@ def test_new_weights_are_drawn_as_in_the_paper() -> None:
 
 def test_a_bert_without_a_pooler_says_so() -> None:
     made = Bert(SHAPE, pooler=False)
-    assert not made.has_summary
-    assert made.summary_parameters() == []
+    assert not made.has_pooler
+    assert made.pooler_parameters() == []
     with pytest.raises(ValueError, match="no pooler"):
-        made(PackedBatch.pack([[1, 2]])).summary()
+        made(PackedBatch.pack([[1, 2]])).pooled()
 
 
 @pytest.mark.parametrize(("change", "told"), [({"activation": "swish"}, "gelu"), ({"heads": 5}, "5 heads")])
@@ -176,7 +176,7 @@ def test_layers_that_nobody_reads_are_not_computed(encoder: Bert) -> None:
     assert (computed, len(output.layers)) == ([], encoder.depth + 1)
     lowest = output.layers[1]
     assert computed == [1]
-    output.summary()
+    output.pooled()
     assert output.layers[1] is lowest
     assert len(output.layers[1:]) == encoder.depth
     assert computed == list(range(1, encoder.depth + 1))

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from polytask.assembly.encoder import rebuild_encoder
 from polytask.encoder.base import Encoder
 from polytask.encoder.bert import Bert, BertShape
 from polytask.encoder.lstm import BiLstm
 from polytask.packing import EncoderOutput, PackedBatch
-from polytask.recipe.encoders import rebuild_encoder
 
 VOCABULARY = 40
 LENGTHS = (6, 2, 2, 9, 1, 6)
@@ -45,7 +45,7 @@ def pack(texts: list[list[int]]) -> PackedBatch:
 
 
 def everything(output: EncoderOutput) -> list[Tensor]:
-    return [*output.layers, output.summary()]
+    return [*output.layers, output.pooled()]
 
 
 def parts(stream_PD: Tensor, lengths: tuple[int, ...]) -> list[Tensor]:
@@ -61,7 +61,7 @@ def test_a_text_in_a_ragged_batch_is_what_it_is_alone(encoder: Encoder) -> None:
         alone = encoder(pack([text]))
         for layer, alone_LD in zip(together.layers, alone.layers, strict=True):
             torch.testing.assert_close(parts(layer, LENGTHS)[number], alone_LD, atol=2e-6, rtol=1e-5)
-        torch.testing.assert_close(together.summary()[number], alone.summary()[0], atol=2e-6, rtol=1e-5)
+        torch.testing.assert_close(together.pooled()[number], alone.pooled()[0], atol=2e-6, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -69,7 +69,7 @@ def test_the_order_of_texts_does_not_matter(encoder: Encoder) -> None:
     texts, order = some_texts(), [3, 0, 5, 4, 2, 1]
     shuffled = tuple(LENGTHS[place] for place in order)
     here, there = encoder(pack(texts)), encoder(pack([texts[place] for place in order]))
-    torch.testing.assert_close(here.summary()[order], there.summary(), atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(here.pooled()[order], there.pooled(), atol=2e-6, rtol=1e-5)
     wanted_PD = torch.cat([parts(here.layers[-1], LENGTHS)[place] for place in order])
     torch.testing.assert_close(wanted_PD, there.layers[-1], atol=2e-6, rtol=1e-5)
     assert [len(part) for part in parts(there.layers[-1], shuffled)] == list(shuffled)
@@ -91,7 +91,7 @@ def test_there_is_a_layer_for_the_embeddings_and_one_for_each_layer(encoder: Enc
     output = encoder(batch)
     assert len(output.layers) == encoder.depth + 1
     assert output.layers[-1].shape == (sum(LENGTHS), encoder.width)
-    assert output.summary().shape == (len(LENGTHS), encoder.width)
+    assert output.pooled().shape == (len(LENGTHS), encoder.width)
     assert output.tokens().first().shape == (len(LENGTHS), encoder.width)
     assert output.tokens().lengths_N.tolist() == list(LENGTHS)
     assert encoder.embed(batch).shape[0] == sum(LENGTHS)
@@ -182,22 +182,22 @@ def test_gradients_of_a_layer_reach_it_and_all_below_but_none_above(encoder: Enc
 
 def test_a_summary_can_be_had_of_any_layer_or_says_why_not(encoder: Encoder) -> None:
     output = encoder.eval()(pack(some_texts()))
-    if not encoder.summarises_layers:
+    if not encoder.pools_any_layer:
         with pytest.raises(ValueError, match="reads its last layer"):
-            output.summary(output.layers[1])
+            output.pooled(output.layers[1])
         return
-    torch.testing.assert_close(output.summary(output.layers[-1]), output.summary())
-    lower_ND = output.summary(output.layers[-2] if encoder.depth > 1 else output.layers[0])
-    assert lower_ND.shape == output.summary().shape
-    assert not torch.allclose(lower_ND, output.summary())
+    torch.testing.assert_close(output.pooled(output.layers[-1]), output.pooled())
+    lower_ND = output.pooled(output.layers[-2] if encoder.depth > 1 else output.layers[0])
+    assert lower_ND.shape == output.pooled().shape
+    assert not torch.allclose(lower_ND, output.pooled())
 
 
 def test_only_the_summary_uses_its_own_parameters(encoder: Encoder) -> None:
     torch.autograd.backward(encoder(pack(some_texts())).layers[-1].square().sum())
-    assert all(parameter.grad is None for parameter in encoder.summary_parameters())
-    torch.autograd.backward(encoder(pack(some_texts())).summary().square().sum())
+    assert all(parameter.grad is None for parameter in encoder.pooler_parameters())
+    torch.autograd.backward(encoder(pack(some_texts())).pooled().square().sum())
     assert all(parameter.grad is not None for parameter in encoder.parameters())
-    own = {id(parameter) for parameter in encoder.summary_parameters()}
+    own = {id(parameter) for parameter in encoder.pooler_parameters()}
     for name, parameter in encoder.named_parameters():
         assert (encoder.layer_of(name) > encoder.depth) == (id(parameter) in own), name
 
@@ -208,13 +208,13 @@ def test_its_description_builds_it_again(encoder: Encoder) -> None:
     assert again.describe() == encoder.describe()
     again.load_state_dict(encoder.state_dict())
     batch = pack(some_texts())
-    assert torch.equal(again.eval()(batch).summary(), encoder(batch).summary())
+    assert torch.equal(again.eval()(batch).pooled(), encoder(batch).pooled())
 
 
 def test_a_text_of_one_token_and_a_batch_of_one_text_are_no_special_cases(encoder: Encoder) -> None:
     output = encoder(pack([[5]]))
     assert output.layers[-1].shape == (1, encoder.width)
-    assert output.summary().isfinite().all()
+    assert output.pooled().isfinite().all()
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -35,7 +35,7 @@ def test_it_is_torchs_lstm_on_packed_sequences(encoder: BiLstm) -> None:
     ours = encoder(PackedBatch.pack([text.tolist() for text in texts]))
     wanted_PD = torch.cat([out_NLD[n, :length] for n, length in enumerate(LENGTHS)])
     torch.testing.assert_close(ours.layers[-1], wanted_PD)
-    torch.testing.assert_close(ours.summary(), torch.cat([last_SNH[2], last_SNH[3]], dim=1))
+    torch.testing.assert_close(ours.pooled(), torch.cat([last_SNH[2], last_SNH[3]], dim=1))
 
 
 def test_layers_count_from_the_words_up(encoder: BiLstm) -> None:
@@ -50,7 +50,7 @@ def test_the_summary_is_of_what_dropout_left(encoder: BiLstm) -> None:
     torch.manual_seed(0)
     output = encoder(PackedBatch.pack([[1, 2, 3]]))
     last_PD = output.layers[-1]
-    assert torch.equal(output.summary()[0], torch.cat([last_PD[-1, :5], last_PD[0, 5:]]))
+    assert torch.equal(output.pooled()[0], torch.cat([last_PD[-1, :5], last_PD[0, 5:]]))
     assert (last_PD == 0).any()
 
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from polytask.encoder.fetch import locate
-from polytask.encoder.weights import load_bert, save_bert
+from polytask.encoder.foreign.fetch import locate
+from polytask.encoder.foreign.names import load_bert, save_bert
 from polytask.errors import Unavailable
 from polytask.packing import PackedBatch
 
@@ -68,7 +68,7 @@ def worst(folder: Path) -> dict[str, float]:
     """Return the largest |difference| for each batch, after checking every layer and the pooler."""
     ours = load_bert(folder).eval()
     model = transformers.BertModel.from_pretrained(
-        folder, dtype=torch.float32, add_pooling_layer=ours.has_summary
+        folder, dtype=torch.float32, add_pooling_layer=ours.has_pooler
     ).eval()
     found: dict[str, float] = {}
     for name, (texts, types) in batches(ours.shape.vocabulary, ours.shape.positions).items():
@@ -77,7 +77,7 @@ def worst(folder: Path) -> dict[str, float]:
         assert len(output.layers) == len(layers) == ours.shape.layers + 1
         pairs = [*zip(output.layers, layers, strict=True)]
         if summary is not None:
-            pairs.append((output.summary(), summary))
+            pairs.append((output.pooled(), summary))
         differences = [difference(mine, wanted) for mine, wanted in pairs]
         assert all(found <= allowed for found, allowed in differences), (name, differences)
         found[name] = max(found for found, _ in differences)
@@ -119,7 +119,7 @@ def test_transformers_reads_what_we_saved(tmp_path: Path) -> None:
         ours, (layers, summary) = encoder(PackedBatch.pack(texts, types)), theirs(model, texts, types)
     assert summary is not None
     torch.testing.assert_close(ours.layers[-1], layers[-1], atol=2e-5, rtol=1e-5)
-    torch.testing.assert_close(ours.summary(), summary, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.pooled(), summary, atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.slow

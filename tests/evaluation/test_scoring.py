@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from polytask.assembly.parts import Parts, build
 from polytask.evaluation.scoring import Scores, aggregate, first_metrics, predict_logits, score
 from polytask.inference.predictor import load
-from polytask.recipe.build import Parts, build
 from polytask.recipe.load import load_recipe
-from polytask.runtime.folder import RunFolder, read_journal
+from polytask.run.folder import RunFolder
+from polytask.run.journal import read_journal
 from polytask.tasks.kinds.base import Kind, kinds
 
 Tiny = Callable[..., dict[str, Any]]
@@ -55,7 +56,7 @@ def test_one_task_is_its_own_aggregate() -> None:
 def test_logits_come_in_the_order_of_the_rows(parts: Parts, task: str) -> None:
     rows = parts.dev_rows[task]
     ticks: list[int] = []
-    logits_NC = predict_logits(parts.model, task, rows, CPU, ticks.append)
+    logits_NC = predict_logits(parts.model, parts.tasks[task], rows, CPU, ticks.append)
     assert sum(ticks) == len(rows) == len(logits_NC)
     parts.model.eval()
     with torch.no_grad():
@@ -67,9 +68,9 @@ def test_logits_come_in_the_order_of_the_rows(parts: Parts, task: str) -> None:
 def test_predicting_leaves_the_model_as_it_was(parts: Parts) -> None:
     for training in (True, False):
         parts.model.train(training)
-        one = predict_logits(parts.model, "sentiment", parts.dev_rows["sentiment"], CPU)
+        one = predict_logits(parts.model, parts.tasks["sentiment"], parts.dev_rows["sentiment"], CPU)
         assert parts.model.training is training
-        assert torch.equal(one, predict_logits(parts.model, "sentiment", parts.dev_rows["sentiment"], CPU))
+        assert torch.equal(one, predict_logits(parts.model, parts.tasks["sentiment"], parts.dev_rows["sentiment"], CPU))
 
 
 def test_scores_count_rows_and_know_the_metrics_of_the_kind(parts: Parts) -> None:
@@ -94,7 +95,7 @@ def without_gap(tasks: dict[str, dict[str, float]]) -> dict[str, dict[str, float
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_checkpoint_scores_exactly_what_the_journal_recorded(tiny: Tiny, tmp_path: Path, precision: str) -> None:
-    from polytask.recipe.run import train
+    from polytask.jobs.train import train
 
     stage = {"epochs": 2, "batch_size": 10, "learning_rate": 1e-3, "evaluate_every": 6}
     run = train(tiny(stage, precision=precision, aggregate="cs224n"), tmp_path / "run")

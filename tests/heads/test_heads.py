@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from polytask.errors import RecipeError
-from polytask.heads.heads.base import Head, heads
+from polytask.heads.logits.base import Head, heads
 
 WIDTH, OUTPUTS = 6, 3
 

@@ -54,7 +54,7 @@ def output_of(hidden_PD: Tensor, lengths: tuple[int, ...] = LENGTHS) -> EncoderO
     return EncoderOutput(
         (3 * hidden_PD.sin(), hidden_PD**2 - 1, hidden_PD),
         wrap=lambda layer_PD: PackedTokens(layer_PD, runs),
-        summary=lambda given_PD=None: 2 * PackedTokens(hidden_PD if given_PD is None else given_PD, runs).first(),
+        pooled=lambda given_PD=None: 2 * PackedTokens(hidden_PD if given_PD is None else given_PD, runs).first(),
     )
 
 
@@ -89,7 +89,7 @@ def test_padding_does_not_matter(pooling: Pooling) -> None:
     padded = EncoderOutput(
         (3 * padded_NLD.sin(), padded_NLD**2 - 1, padded_NLD),
         wrap=lambda layer_NLD: PaddedTokens(layer_NLD, mask_NL),
-        summary=lambda given_NLD=None: 2 * (padded_NLD if given_NLD is None else given_NLD)[:, 0],
+        pooled=lambda given_NLD=None: 2 * (padded_NLD if given_NLD is None else given_NLD)[:, 0],
     )
     torch.testing.assert_close(pooling(padded), pooling(output_of(hidden_PD)))
 
@@ -100,10 +100,10 @@ def test_it_says_whether_it_reads_the_summary(pooling: Pooling) -> None:
 
     def summary(hidden_PD: Tensor | None = None) -> Tensor:
         asked.append(hidden_PD)
-        return plain.summary(hidden_PD)
+        return plain.pooled(hidden_PD)
 
     pooling(EncoderOutput(plain.layers, plain.wrap, summary))
-    assert bool(asked) == pooling.uses_summary
+    assert bool(asked) == pooling.uses_pooler
 
 
 def test_its_state_comes_back(pooling: Pooling) -> None:
@@ -219,7 +219,7 @@ def test_the_mean_over_layers_is_taken_token_by_token_and_only_they_get_a_gradie
     output = EncoderOutput(
         tuple(leaves),
         wrap=lambda layer: PackedTokens(layer, runs),
-        summary=lambda hidden_PD=None: 2 * PackedTokens(leaves[-1] if hidden_PD is None else hidden_PD, runs).first(),
+        pooled=lambda hidden_PD=None: 2 * PackedTokens(leaves[-1] if hidden_PD is None else hidden_PD, runs).first(),
     )
     found_ND = new(name, {"layers": layers})(output)
     torch.testing.assert_close(found_ND, new(name, {})(output_of(mean_PD)))

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polytask.data.sources import Source
+from polytask.data.tables.sources import Source
 from polytask.errors import Interrupted, RunFolderError, TableError, UserError
 from polytask.evaluation.predictions import Format
 from polytask.inference.predictor import Predictor, load
-from polytask.recipe.run import train
-from polytask.training.step import StepResult
-from polytask.training.watch import Watcher
+from polytask.jobs.train import train
+from polytask.run.events import StepResult
+from polytask.run.listen import Watcher
 
 Tiny = Callable[..., dict[str, Any]]
 

@@ -16,7 +16,7 @@ from scipy.special import expit, logit
 
 from polytask.evaluation.swap import swap_gap
 from polytask.inference.predictor import Predictor, load
-from polytask.recipe.run import train
+from polytask.jobs.train import train
 from polytask.tasks.kinds.base import kinds
 from polytask.tasks.task import Task
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
+from polytask.assembly.parts import Parts, build
 from polytask.encoder.bert import Bert
 from polytask.errors import RecipeError
 from polytask.heads.projection import Projection
 from polytask.heads.thresholds import Thresholds
 from polytask.inference.predictor import load
-from polytask.recipe.build import Parts, build
+from polytask.jobs.train import train
 from polytask.recipe.load import load_recipe
-from polytask.recipe.run import train
 
 Tiny = Callable[..., dict[str, Any]]
 
@@ -118,7 +118,7 @@ def test_the_word_embeddings_of_an_lstm_are_not_one_of_its_layers(tiny: Tiny) ->
 def test_a_pooler_that_reads_the_last_layer_alone_is_given_no_other(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Bert, "summarises_layers", False)  # as of an encoder from transformers
+    monkeypatch.setattr(Bert, "pools_any_layer", False)  # as of an encoder from transformers
     recipe = tiny(only=("sentiment",))
     for layers in ("last", [2]):
         recipe["tasks"]["sentiment"]["pooling"] = {"name": "cls", "layers": layers}

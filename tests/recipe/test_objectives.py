@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from polytask.encoder.weights import save_bert
+from polytask.assembly.language import adopt_language_heads
+from polytask.assembly.parts import build
+from polytask.encoder.foreign.names import save_bert
 from polytask.errors import RecipeError, UserError
+from polytask.heads.task import TokenHead
 from polytask.inference.predictor import load
-from polytask.model import TokenHead
-from polytask.recipe.build import build
-from polytask.recipe.dry import dry_run
+from polytask.jobs.dry import dry_run
+from polytask.jobs.train import train
 from polytask.recipe.load import load_recipe
-from polytask.recipe.objectives import adopt_language_heads
-from polytask.recipe.run import train
-from polytask.runtime.folder import RunFolder, read_journal
+from polytask.run.folder import RunFolder
+from polytask.run.journal import read_journal
 
 Tiny = Callable[..., dict[str, Any]]
 STAGE = {"steps": 3, "batch_size": 10, "learning_rate": 1e-3}

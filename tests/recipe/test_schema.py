@@ -195,7 +195,7 @@ def tables_of(schema: Any) -> list[dict[str, Any]]:
 def test_every_choice_has_its_sentence() -> None:
     told = {(table["const"], table.get("description")) for table in tables_of(SCHEMA) if "const" in table}
     for registry in ROOMS:
-        assert {(name, registry.summary(name)) for name in registry.names()} <= told
+        assert {(name, registry.first_line(name)) for name in registry.names()} <= told
     assert {"cross", "bi", *preset_names()} <= {name for name, sentence in told if sentence}
     members = [table for table in tables_of(SCHEMA) if "const" in table.get("properties", {}).get("name", {})]
     assert len(members) > 40
@@ -232,7 +232,7 @@ def test_every_member_is_described_with_all_its_options(room: str, member: str) 
     if registry is None:
         assert tomllib.loads(text)
         return
-    assert text.startswith(registry.summary(member))
+    assert text.startswith(registry.first_line(member))
     for option in registry.options(member):
         (line,) = [line for line in text.splitlines() if line.startswith(f"  {option} = ")]
         assert not any(foreign in line for foreign in ("typing", "<class", "None"))

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from polytask.assembly.parts import Parts, build
 from polytask.encoder.base import Encoder
-from polytask.heads.heads.linear import Linear
+from polytask.heads.logits.linear import Linear
 from polytask.heads.pooling.mean import Mean
-from polytask.model import Model, TaskHead, TaskView
+from polytask.heads.task import TaskHead
+from polytask.model import Model, TaskView
 from polytask.packing import EncoderOutput, PackedBatch, PackedTokens, RowBatch
-from polytask.recipe.build import Parts, build
 from polytask.recipe.load import load_recipe
 from polytask.runtime.device import DTYPES
 from polytask.tasks.kinds.base import kinds
@@ -30,7 +31,7 @@ class Net(Encoder):
     """hₜ = tanh(W xₜ), in float64."""
 
     width = WIDTH
-    has_summary = False
+    has_pooler = False
     compute = torch.float64
 
     def __init__(self) -> None:
@@ -50,7 +51,7 @@ class Net(Encoder):
         return EncoderOutput(
             (words_PD, hidden_PD),
             wrap=lambda layer_PD: PackedTokens(layer_PD, batch.runs),
-            summary=lambda hidden_PD=None: torch.empty(0),
+            pooled=lambda hidden_PD=None: torch.empty(0),
         )
 
     def describe(self) -> dict[str, Any]:

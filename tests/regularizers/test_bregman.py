@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from polytask.assembly.parts import Parts
 from polytask.errors import RecipeError
 from polytask.model import Model, TaskView
-from polytask.recipe.build import Parts
 from polytask.regularizers.base import regularizers
 from polytask.regularizers.bregman import Bregman
 from polytask.training.step import Step

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from polytask.encoder.automodel import build_auto
+from polytask.assembly.parts import Parts
+from polytask.encoder.auto import build_auto
 from polytask.encoder.base import Encoder
 from polytask.encoder.bert import Bert
 from polytask.encoder.lstm import BiLstm
 from polytask.model import TaskView
-from polytask.recipe.build import Parts
 from polytask.regularizers.base import Regularizer, regularizers
 from polytask.regularizers.smart import Smart
 from polytask.training.step import Step

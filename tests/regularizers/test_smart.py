@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from polytask.assembly.parts import Parts
 from polytask.errors import RecipeError
 from polytask.model import Model, TaskView
 from polytask.packing import PackedBatch
-from polytask.recipe.build import Parts
 from polytask.regularizers.base import regularizers
 from polytask.regularizers.smart import Ball, Smart, first_noise
 from polytask.training.step import Step

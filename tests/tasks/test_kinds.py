@@ -107,7 +107,7 @@ def test_each_row_has_a_loss_of_its_own(kind: Kind, name: str) -> None:
     assert loss_N.dtype is torch.float32
     assert loss_N.isfinite().all()
     assert (loss_N >= 0).all()
-    if not kind.couples_rows:
+    if not kind.in_batch:
         torch.testing.assert_close(kind.loss(logits(kind)[3:4], labels(kind, name)[3:4]), loss_N[3:4])
 
 

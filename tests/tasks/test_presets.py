@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from polytask.assembly.model import new_task
 from polytask.errors import RecipeError
 from polytask.recipe.load import load_recipe
-from polytask.recipe.members import given_labels, new_kind, new_task
+from polytask.recipe.members import given_labels, new_kind
 from polytask.tasks.presets import preset, preset_names, preset_summary
 
 WANTED = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from polytask.recipe.build import Parts, build
+from polytask.assembly.parts import Parts, build
 from polytask.recipe.load import load_recipe
 from polytask.runtime.device import DTYPES
 from polytask.runtime.processes import Processes

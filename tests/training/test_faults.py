@@ -19,8 +19,8 @@ from typing import IO, Any
 import pytest
 
 from polytask.errors import StorageError
-from polytask.recipe.run import resume, train
-from polytask.recipe.verify import same_runs
+from polytask.jobs.train import resume, train
+from polytask.jobs.verify import same_runs
 from polytask.runtime import files
 
 Tiny = Callable[..., dict[str, Any]]
@@ -197,7 +197,7 @@ def test_a_full_disk_says_how_to_go_on(recipe: dict[str, Any], tmp_path: Path) -
 LIMITED = """
 import json, resource, sys
 from polytask.errors import PolytaskError
-from polytask.recipe.run import train
+from polytask.jobs.train import train
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
 try:
     train(json.loads(sys.argv[1]), sys.argv[2])

@@ -14,18 +14,19 @@ from typing import Any
 import pytest
 import torch
 
+from polytask.assembly.parts import Parts
 from polytask.errors import Interrupted, OutOfMemory
 from polytask.evaluation import scoring
 from polytask.inference.predictor import load
+from polytask.jobs.train import resume, train
+from polytask.jobs.verify import same_runs
 from polytask.model import Model
 from polytask.packing import RowBatch
-from polytask.recipe.build import Parts
-from polytask.recipe.run import resume, train
-from polytask.recipe.verify import same_runs
+from polytask.run.events import StepResult
+from polytask.run.journal import read_journal
+from polytask.run.listen import Watcher
 from polytask.runtime.device import is_out_of_memory
-from polytask.runtime.folder import read_journal
-from polytask.training.step import Step, StepResult
-from polytask.training.watch import Watcher
+from polytask.training.step import Step
 
 Tiny = Callable[..., dict[str, Any]]
 
@@ -172,8 +173,8 @@ def test_predictions_come_in_smaller_batches_too(
 LIMITED = """
 import json, resource, sys
 import torch
-from polytask.recipe.run import train
-from polytask.training.watch import Watcher
+from polytask.jobs.train import train
+from polytask.run.listen import Watcher
 
 class Limit(Watcher):
     # From the second step on there is little more memory than there was.

@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from safetensors.numpy import load_file
 
-from polytask.data.examples import write_examples
+from polytask.assembly.parts import Parts, build
 from polytask.evaluation.scoring import predict_logits
 from polytask.inference.predictor import load
+from polytask.jobs.train import resume, train
 from polytask.model import Model, TaskView
-from polytask.recipe.build import Parts, build
 from polytask.recipe.load import load_recipe
-from polytask.recipe.run import resume, train
-from polytask.runtime.folder import read_journal
+from polytask.run.journal import read_journal
+from polytask.starter.examples import write_examples
 from polytask.training.step import Step
 
 Tiny = Callable[..., dict[str, Any]]
@@ -160,7 +160,7 @@ def test_a_language_model_learns_its_domain(tiny: Tiny, tmp_path: Path) -> None:
     before = build(load_recipe(recipe))
     words, rows = before.tasks["words"], before.dev_rows["words"]
     assert rows.labels_N is not None
-    fresh = words.kind.score(predict_logits(before.model, "words", rows, CPU), rows.labels_N)
+    fresh = words.kind.score(predict_logits(before.model, words, rows, CPU), rows.labels_N)
     run = train(recipe, tmp_path / "run")
     learnt = load(run, checkpoint="last").evaluate("dev", "words")["tasks"]["words"]
     assert learnt["perplexity"] < 0.6 * fresh["perplexity"]
@@ -209,7 +209,7 @@ def test_ranking_brings_paraphrases_together(tmp_path: Path) -> None:
 
 def parts_texts(recipe: dict[str, Any]) -> list[list[str]]:
     """Return the two columns of the pairs that are set apart."""
-    from polytask.recipe.tables import read_tables
+    from polytask.assembly.tables import read_tables
 
     loaded = load_recipe(recipe)
     dev = read_tables(loaded.recipe, loaded.base, lambda text: None)["pairs"].dev

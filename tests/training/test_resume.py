@@ -19,10 +19,11 @@ from safetensors.numpy import load_file
 
 from polytask.errors import Interrupted, RunFolderError, TableError
 from polytask.inference.predictor import load
-from polytask.recipe.run import resume, train
-from polytask.runtime.folder import RunFolder, read_journal
-from polytask.training.step import StepResult
-from polytask.training.watch import Watcher
+from polytask.jobs.train import resume, train
+from polytask.run.events import StepResult
+from polytask.run.folder import RunFolder
+from polytask.run.journal import read_journal
+from polytask.run.listen import Watcher
 
 Tiny = Callable[..., dict[str, Any]]
 
@@ -383,7 +384,7 @@ def test_another_number_of_processes_is_another_surrounding(
 ) -> None:
     run = left_run(tiny(STAGE), tmp_path / "run")
     assert "processes = 1" in (run / "recipe.toml").read_text()
-    monkeypatch.setattr("polytask.recipe.build.surroundings", lambda device, processes: {"processes": processes + 1})
+    monkeypatch.setattr("polytask.assembly.parts.surroundings", lambda device, processes: {"processes": processes + 1})
     with pytest.raises(RunFolderError, match="processes: 1, here 2"):
         resume(run)
 
@@ -416,8 +417,8 @@ def test_in_a_thread_there_are_no_signals_to_wait_for(tiny: Tiny, tmp_path: Path
 
 KILLED = """
 import json, os, signal, sys
-from polytask.recipe.run import train
-from polytask.training.watch import Watcher
+from polytask.jobs.train import train
+from polytask.run.listen import Watcher
 
 class Kill(Watcher):
     def step(self, step, result):

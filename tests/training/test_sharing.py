@@ -14,20 +14,21 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from polytask.aggregators.base import aggregators
+from polytask.assembly.parts import Parts, build
 from polytask.encoder.bert import Bert
 from polytask.errors import UserError
+from polytask.heads.task import TokenHead
 from polytask.inference.predictor import load
-from polytask.model import TokenHead
-from polytask.recipe.build import Parts, build
+from polytask.jobs.train import resume, train
+from polytask.jobs.verify import same_runs
 from polytask.recipe.load import load_recipe
-from polytask.recipe.run import resume, train
-from polytask.recipe.verify import same_runs
-from polytask.runtime.folder import RunFolder, read_journal
+from polytask.run.folder import RunFolder
+from polytask.run.journal import read_journal
+from polytask.run.listen import Watcher
 from polytask.tasks.task import Task
 from polytask.training.bests import judges_of, owner
 from polytask.training.stages import heirs, touched_tasks
 from polytask.training.step import Step
-from polytask.training.watch import Watcher
 
 Tiny = Callable[..., dict[str, Any]]
 Crashed = Callable[[Mapping[str, Any], Path, int], Path]
@@ -100,7 +101,7 @@ def test_words_are_predicted_through_the_table_of_their_own_encoder(tiny: Tiny, 
     head, encoder = model.head("words"), model.encoder("words")
     assert isinstance(head, TokenHead)
     assert isinstance(encoder, Bert)
-    assert head.tied[0] is encoder.embeddings.word
+    assert getattr(head.decode, "__self__", None) is encoder.embeddings.word
     assert encoder is not model.encoders["shared"]
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from polytask.assembly.parts import Parts
 from polytask.encoder.base import Encoder
 from polytask.errors import RecipeError
-from polytask.recipe.build import Parts
-from polytask.training.checkpoint import load_tensors, save_tensors
+from polytask.run.tensors import load_tensors, save_tensors
 from polytask.training.optim import Rule
 from polytask.training.stages import Average, Schedule, layer_rule, reaches, trained_parameters
 from polytask.training.step import Step

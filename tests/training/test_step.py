@@ -20,15 +20,14 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from polytask.assembly.parts import Parts
 from polytask.errors import NonFiniteLoss
-from polytask.model import Model, Out, TaskView
-from polytask.recipe.build import Parts
-from polytask.regularizers.base import Regularizer
-from polytask.runtime.folder import read_journal
+from polytask.model import Model, TaskOutput, TaskView
+from polytask.regularizers.base import Penalty, Regularizer
+from polytask.run.journal import read_journal
 from polytask.runtime.keys import torch_generator
 from polytask.runtime.processes import Processes
 from polytask.training.gradients import gramian
-from polytask.training.stages import Penalty
 from polytask.training.step import Step
 
 Tiny = Callable[..., dict[str, Any]]
@@ -300,7 +299,7 @@ def test_dropout_zero_leaves_no_dropout(tiny: Tiny, parts_of: PartsOf) -> None:
 
 WORKER = """
 import json, sys
-from polytask.recipe.run import train
+from polytask.jobs.train import train
 train(json.loads(sys.argv[1]), sys.argv[2])
 """
 
@@ -467,7 +466,7 @@ def test_weights_that_are_not_finite_are_noticed(tiny: Tiny, parts_of: PartsOf, 
 class Poison(Regularizer):
     """Its value is fine, its gradient is not."""
 
-    def penalty(self, view: TaskView, clean: Out) -> Tensor:
+    def penalty(self, view: TaskView, clean: TaskOutput) -> Tensor:
         return (clean.loss_N * 0.0).sqrt()
 
 
@@ -598,7 +597,7 @@ def test_a_penalty_of_weight_zero_changes_nothing_and_costs_nothing(
     passes: list[str] = []
     run = TaskView.run
 
-    def counted(view: TaskView, *arguments: Any, **options: Any) -> Out:
+    def counted(view: TaskView, *arguments: Any, **options: Any) -> TaskOutput:
         passes.append(view.task.name)
         return run(view, *arguments, **options)
 

@@ -23,17 +23,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from polytask.aggregators.base import aggregators
+from polytask.assembly.parts import Parts
 from polytask.balance.base import LossBalance, balances
 from polytask.encoder.base import Encoder, WordEmbedding
 from polytask.errors import NonFiniteLoss, RecipeError
-from polytask.model import Model, Out, TaskView
-from polytask.recipe.build import Parts
+from polytask.jobs.train import train
+from polytask.model import Model, TaskOutput, TaskView
 from polytask.recipe.load import load_recipe
-from polytask.recipe.run import train
-from polytask.runtime.folder import read_journal
+from polytask.run.events import StepResult
+from polytask.run.journal import read_journal
 from polytask.runtime.keys import torch_generator
 from polytask.training.gradients import Conflicts, added_up, cosines, gramian
-from polytask.training.step import Step, StepResult
+from polytask.training.step import Step
 
 Tiny = Callable[..., dict[str, Any]]
 PartsOf = Callable[[Mapping[str, Any]], Parts]
@@ -372,7 +373,7 @@ def test_only_what_is_asked_for_is_paid_for(
     step = step_of(parts_of(tiny(JOINT | stage)))
     run, seen = TaskView.run, []
 
-    def counted(view: TaskView, *arguments: Any, **options: Any) -> Out:
+    def counted(view: TaskView, *arguments: Any, **options: Any) -> TaskOutput:
         seen.append(view.task.name)
         return run(view, *arguments, **options)
 
@@ -590,7 +591,7 @@ def test_a_diagnosis_wants_an_encoder_that_is_trained(tiny: Tiny) -> None:
 
 WORKER = """
 import json, sys
-from polytask.recipe.run import train
+from polytask.jobs.train import train
 train(json.loads(sys.argv[1]), sys.argv[2])
 """
 

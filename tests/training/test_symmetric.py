@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from polytask.assembly.parts import Parts
 from polytask.data.rows import TaskRows
 from polytask.heads.orders import as_given
 from polytask.model import TaskView
-from polytask.recipe.build import Parts
 from polytask.training.step import Step
 
 Tiny = Callable[..., dict[str, Any]]

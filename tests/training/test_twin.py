@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from polytask.assembly.parts import Parts
 from polytask.inference.predictor import load
-from polytask.recipe.build import Parts
-from polytask.recipe.run import train
-from polytask.runtime.folder import RunFolder, read_journal
+from polytask.jobs.train import train
+from polytask.run.folder import RunFolder
+from polytask.run.journal import read_journal
 from polytask.training.step import Step
 from polytask.training.twin import Twin
 

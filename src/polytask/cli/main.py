@@ -19,7 +19,7 @@ from polytask.errors import PolytaskError, UserError, one_line
 from . import progress
 
 if TYPE_CHECKING:
-    from polytask.recipe.dry import Outlook
+    from polytask.jobs.dry import Outlook
 
 app = typer.Typer(
     help="Fine-tune one encoder on several sentence tasks at once, and put the result to work.",
@@ -58,7 +58,7 @@ def quickstart(
     out: Annotated[Path, typer.Option(help="A new folder for tables, recipe and run.")] = Path("quickstart"),
 ) -> None:
     """Train three small tasks on tables that polytask makes itself, and show what to type next."""
-    from polytask.quickstart import quickstart as run_quickstart
+    from polytask.starter.quickstart import quickstart as run_quickstart
 
     with progress.Terminal() as watcher:
         result = run_quickstart(out, watcher)
@@ -79,7 +79,7 @@ def init(
     out: Annotated[Path, typer.Option(help="The recipe to write.")] = Path("recipe.toml"),
 ) -> None:
     """Look at tables and write a first recipe."""
-    from polytask.recipe.first import first_recipe
+    from polytask.starter.first import first_recipe
 
     for note in first_recipe(tables, out):
         progress.errors.print(f"note: {note}", soft_wrap=True, markup=False)
@@ -89,9 +89,9 @@ def init(
 @app.command()
 def show(recipe: RecipeArgument, set: Set = None) -> None:
     """Print a recipe with presets, overrides and every default visible."""
-    from polytask.config import to_toml
     from polytask.recipe.load import load_recipe
-    from polytask.recipe.visible import spelt_out
+    from polytask.recipe.show import spelt_out
+    from polytask.recipe.toml import to_toml
 
     typer.echo(to_toml(spelt_out(load_recipe(recipe, set or ()).recipe)), nl=False)
 
@@ -106,8 +106,8 @@ def train(
     ] = False,
 ) -> None:
     """Train a recipe into a new run folder."""
-    from polytask.recipe.dry import dry_run as try_out
-    from polytask.recipe.run import train as train_recipe
+    from polytask.jobs.dry import dry_run as try_out
+    from polytask.jobs.train import train as train_recipe
 
     if dry_run:
         _show_outlook(try_out(recipe, set or (), progress.Terminal().note))
@@ -125,7 +125,7 @@ def resume(
     ] = False,
 ) -> None:
     """Go on with an interrupted run; the result is bit for bit what it would have been."""
-    from polytask.recipe.run import resume as resume_run
+    from polytask.jobs.train import resume as resume_run
 
     with progress.Terminal() as watcher:
         resume_run(run, elsewhere=elsewhere, watcher=watcher)
@@ -143,10 +143,10 @@ def verify_resume(
     out: Annotated[Path | None, typer.Option(help="A new folder to keep both runs in; else they go.")] = None,
 ) -> None:
     """Prove on this machine that a recipe's run survives being killed: train briefly, kill at random points, compare."""
-    from polytask.recipe.verify import verify_resume as verify
+    from polytask.jobs.verify import verify_resume as verify
 
     watcher = progress.Terminal()
-    report = verify(recipe, set or (), steps=steps, kills=kills, out=out, told=watcher.note)
+    report = verify(recipe, set or (), steps=steps, kills=kills, out=out, note=watcher.note)
     plural = "s" if len(report.kills) > 1 else ""
     typer.echo(
         f"Killed {len(report.kills)} time{plural} ({report.in_checkpoints} while a checkpoint was being written), "
@@ -236,7 +236,7 @@ def schema() -> None:
 @weights_app.command("get")
 def weights_get(name: Annotated[str, typer.Argument(metavar="NAME", help="A name from `list`, or a hub id.")]) -> None:
     """Fetch pretrained weights into the cache and print where they are."""
-    from polytask.encoder.fetch import get
+    from polytask.encoder.foreign.fetch import get
 
     typer.echo(get(name))
 
@@ -244,7 +244,7 @@ def weights_get(name: Annotated[str, typer.Argument(metavar="NAME", help="A name
 @weights_app.command("list")
 def weights_list() -> None:
     """List the weights that have a name of their own."""
-    from polytask.encoder.fetch import listing
+    from polytask.encoder.foreign.fetch import listing
 
     for row in listing():
         state = f"cached in {row.cached}" if row.cached else "not fetched yet"
@@ -259,7 +259,7 @@ def weights_list() -> None:
 @weights_app.command("path")
 def weights_path(name: Annotated[str, typer.Argument(metavar="NAME", help="A name from `list`, or a hub id.")]) -> None:
     """Print where cached weights are."""
-    from polytask.encoder.fetch import path
+    from polytask.encoder.foreign.fetch import path
 
     typer.echo(path(name))
 

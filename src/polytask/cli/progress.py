@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from polytask.training.step import StepResult
-from polytask.training.watch import Watcher
+from polytask.run.events import StepResult
+from polytask.run.listen import Watcher
 
 console = Console(emoji=False)
 errors = Console(stderr=True, highlight=False, emoji=False)

@@ -51,10 +51,10 @@ class TaskRows:
         """Number of tokens that each row sends through the encoder."""
         tokens = np.stack([column.lengths for column in self.columns])
         if self.layout.separate:
-            room = self.layout.tokenizer.room(False, self.layout.max_length)
+            room = self.layout.tokenizer.capacity(False, self.layout.max_length)
             frame = self.layout.max_length - room
             return np.asarray((np.minimum(tokens, room) + frame).sum(0))
-        room = self.layout.tokenizer.room(len(self.columns) == 2, self.layout.max_length)
+        room = self.layout.tokenizer.capacity(len(self.columns) == 2, self.layout.max_length)
         joined = np.minimum(tokens.sum(0), room) + self.layout.max_length - room
         return np.asarray(joined * 2 if self.layout.both else joined)
 
@@ -62,7 +62,9 @@ class TaskRows:
     def truncated(self) -> int:
         """Number of rows that are longer than ``max_length``."""
         tokens = np.stack([column.lengths for column in self.columns])
-        room = self.layout.tokenizer.room(not self.layout.separate and len(self.columns) == 2, self.layout.max_length)
+        room = self.layout.tokenizer.capacity(
+            not self.layout.separate and len(self.columns) == 2, self.layout.max_length
+        )
         return int(((tokens > room).any(0) if self.layout.separate else tokens.sum(0) > room).sum())
 
     def swapped(self) -> TaskRows:
@@ -72,7 +74,7 @@ class TaskRows:
     def in_pieces(self) -> TaskRows:
         """Return the texts cut into rows that fit ``max_length``: what is too long to be read at once is read in turn."""
         (column,) = self.columns
-        pieces, owners = column.pieces(self.layout.tokenizer.room(False, self.layout.max_length))
+        pieces, owners = column.pieces(self.layout.tokenizer.capacity(False, self.layout.max_length))
         labels_N = None if self.labels_N is None else self.labels_N[torch.from_numpy(owners)]
         return replace(self, columns=(pieces,), ids=[self.ids[row] for row in owners], labels_N=labels_N)
 
@@ -102,7 +104,7 @@ class TaskRows:
             return [texts]
         # The texts themselves say which comes first: (a, b) and (b, a) are cut alike and are the same batch to the bit.
         first, second = sorted(texts, key=lambda ids: ids.tobytes())
-        room = self.layout.tokenizer.room(True, self.layout.max_length)
+        room = self.layout.tokenizer.capacity(True, self.layout.max_length)
         kept_first, kept_second = keep_lengths([len(first), len(second)], room)
         cut = [first[:kept_first], second[:kept_second]]
         return [cut, cut[::-1]]

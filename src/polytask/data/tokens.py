@@ -25,7 +25,7 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import WordLevelTrainer
 
 from polytask.errors import CheckpointError, RunFolderError
-from polytask.runtime.files import sweep, told, written_aside
+from polytask.runtime.files import disk_errors, sweep, written_aside
 
 Ids = NDArray[np.int32]
 
@@ -128,7 +128,7 @@ class Tokenizer:
         encodings = self.core.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
 
-    def room(self, pair: bool, max_length: int) -> int:
+    def capacity(self, pair: bool, max_length: int) -> int:
         """Return how many of ``max_length`` tokens are left for the texts themselves."""
         return max_length - sum(len(part) for part in (self._pair if pair else self._single))
 
@@ -138,7 +138,7 @@ class Tokenizer:
         What is too long is cut at the end: of a pair the longer text first, token by token.
         """
         parts = self._pair if len(texts) == 2 else self._single
-        kept = keep_lengths([len(text) for text in texts], self.room(len(texts) == 2, max_length))
+        kept = keep_lengths([len(text) for text in texts], self.capacity(len(texts) == 2, max_length))
         pieces = [parts[0]]
         for text, length, after in zip(texts, kept, parts[1:], strict=True):
             pieces += [text[:length], after]
@@ -235,7 +235,7 @@ def _bounds(lengths: Iterable[int]) -> NDArray[np.int64]:
 
 def _keep(encoded: Iterable[Ids], place: Path) -> None:
     """Write a column as it comes: the ids of all rows, the bounds between them, counts and checksum at the end."""
-    with told(place.parent):
+    with disk_errors(place.parent):
         place.parent.mkdir(parents=True, exist_ok=True)
     sweep(place.parent)
     with written_aside(place) as aside, aside.open("wb", buffering=_BLOCK) as file:

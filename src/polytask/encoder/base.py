@@ -6,6 +6,7 @@ Shapes: P tokens of a packed batch, D width, V vocabulary, N texts.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,15 +23,15 @@ class Encoder(nn.Module, ABC):
     before positions, token types and LayerNorm, so that zero noise is exactly the clean pass.
 
     ``lowest_layer`` is the lowest of the hidden vectors that are ``width`` wide; 0 is the embeddings.
-    ``summarises_layers`` says whether ``EncoderOutput.summary`` can be had of other hidden vectors than the last layer's.
+    ``pools_any_layer`` says whether ``EncoderOutput.summary`` can be had of other hidden vectors than the last layer's.
     ``positions`` is how many tokens a text may have. ``compute`` is the type of the activations; weights that
     ``shadowed`` names may be held in that type beside their fp32 masters, all others stay fp32.
     """
 
     width: int
-    has_summary: bool
+    has_pooler: bool
     lowest_layer: int = 0
-    summarises_layers: bool = True
+    pools_any_layer: bool = True
     positions: int = 512
     compute: torch.dtype = torch.float32
 
@@ -53,7 +54,7 @@ class Encoder(nn.Module, ABC):
         """Number of layers that can be frozen one by one, from the bottom."""
         return 0
 
-    def summary_parameters(self) -> list[nn.Parameter]:
+    def pooler_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that only ``EncoderOutput.summary`` uses."""
         return []
 
@@ -154,3 +155,16 @@ class _Decoded(torch.autograd.Function):
         vectors_MD, table_VD = ctx.saved_tensors
         ctx.gradient_VD.addmm_(gradients[0].t(), vectors_MD)
         return gradients[0] @ table_VD, None, None
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What of an encoder a recipe can contradict: its layers, its longest text, its pooler (None: not known yet)."""
+
+    depth: int
+    positions: int
+    has_pooler: bool | None
+
+    @classmethod
+    def of(cls, encoder: Encoder) -> Outline:
+        return cls(encoder.depth, encoder.positions, encoder.has_pooler)

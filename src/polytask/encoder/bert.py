@@ -103,7 +103,7 @@ class Bert(Encoder):
         self.dropout = dropout
         self.attention_dropout = attention_dropout
         self.width = shape.width
-        self.has_summary = pooler
+        self.has_pooler = pooler
         self.positions = shape.positions
         self.embeddings = Embeddings(shape, dropout)
         self.layers = nn.ModuleList(Layer(shape, dropout, attention_dropout) for _ in range(shape.layers))
@@ -125,7 +125,7 @@ class Bert(Encoder):
         return EncoderOutput(
             layers,
             wrap=lambda layer_PD: PackedTokens(layer_PD, batch.runs),
-            summary=lambda hidden_PD=None: self._pool(
+            pooled=lambda hidden_PD=None: self._pool(
                 PackedTokens(layers[-1] if hidden_PD is None else hidden_PD, batch.runs)
             ),
         )
@@ -137,13 +137,13 @@ class Bert(Encoder):
 
     def describe(self) -> dict[str, Any]:
         rates = {"dropout": self.dropout, "attention_dropout": self.attention_dropout}
-        return {"architecture": "bert", "pooler": self.has_summary, **rates, **asdict(self.shape)}
+        return {"architecture": "bert", "pooler": self.has_pooler, **rates, **asdict(self.shape)}
 
     @property
     def depth(self) -> int:
         return self.shape.layers
 
-    def summary_parameters(self) -> list[nn.Parameter]:
+    def pooler_parameters(self) -> list[nn.Parameter]:
         return [] if self.pooler is None else list(self.pooler.parameters())
 
     def layer_of(self, name: str) -> int:

@@ -23,7 +23,7 @@ class BiLstm(Encoder):
     The summary of a text is the last state of each direction in the top layer. Always computes in fp32.
     """
 
-    has_summary = True
+    has_pooler = True
     lowest_layer = 1
 
     def __init__(
@@ -55,7 +55,7 @@ class BiLstm(Encoder):
         return EncoderOutput(
             tuple(hidden),
             wrap=lambda layer_PD: PackedTokens(layer_PD, batch.runs),
-            summary=lambda hidden_PD=None: self._ends(hidden[-1] if hidden_PD is None else hidden_PD, batch),
+            pooled=lambda hidden_PD=None: self._ends(hidden[-1] if hidden_PD is None else hidden_PD, batch),
         )
 
     def _ends(self, hidden_PD: Tensor, batch: PackedBatch) -> Tensor:

@@ -24,7 +24,7 @@ _TOKENS = 8192
 
 
 def predict_logits(
-    model: Model, task: str, rows: TaskRows, device: torch.device, ticked: Callable[[int], None] = lambda rows: None
+    model: Model, task: Task, rows: TaskRows, device: torch.device, ticked: Callable[[int], None] = lambda rows: None
 ) -> Tensor:
     """Return the logits ``(N, C)`` of all rows, in their order, without dropout. ``ticked`` is told of rows done."""
     training = model.training
@@ -50,14 +50,14 @@ def predict_logits(
     return torch.cat(parts)[torch.from_numpy(np.argsort(places))]
 
 
-def _logits_if_they_fit(model: Model, task: str, batch: RowBatch) -> Tensor | None:
+def _logits_if_they_fit(model: Model, task: Task, batch: RowBatch) -> Tensor | None:
     try:
-        logits_NC = model.head(task).condense(model(task, batch), batch).cpu()
+        logits_NC = task.kind.condense(model(task.name, batch), batch.labels_N).cpu()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         if len(batch.rows) == 1:
-            raise OutOfMemory(f"Memory does not hold even one row of task '{task}': lower max_length.") from error
+            raise OutOfMemory(f"Memory does not hold even one row of task '{task.name}': lower max_length.") from error
         return None
     return logits_NC
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from polytask.packing import EncoderOutput
 
-from .heads.base import new_linear
+from .logits.base import new_linear
 from .pooling.base import Pooling
 
 
@@ -34,6 +34,7 @@ class LanguageHead(nn.Module):
         self, width: int, vocabulary: int, activation: Callable[[Tensor], Tensor] = F.gelu, epsilon: float = 1e-12
     ) -> None:
         super().__init__()
+        self.width = width
         self.dense = new_linear(width, width)
         self.norm = nn.LayerNorm(width, eps=epsilon)
         self.bias = nn.Parameter(torch.zeros(vocabulary))

@@ -7,7 +7,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .heads.base import checked_rate, new_hidden
+from .logits.base import checked_rate, new_hidden
 
 
 class Projection(nn.Module):

@@ -9,11 +9,14 @@ from typing import Any
 
 from torch import Tensor, device
 
-from polytask.config import Recipe
-from polytask.data.audit import Policy
-from polytask.data.labelled import Labelled, read_labelled
+from polytask.assembly.encoder import check_vocabulary, save_encoder
+from polytask.assembly.model import new_model
+from polytask.assembly.opened import new_tasks, open_encoder, open_run, open_tokenizer
+from polytask.assembly.tables import check_unchanged, read_tables, task_rows
 from polytask.data.rows import TaskRows
-from polytask.data.sources import Source
+from polytask.data.tables.examples import Examples, read_examples
+from polytask.data.tables.problems import Policy
+from polytask.data.tables.sources import Source
 from polytask.data.tokens import Tokenizer
 from polytask.encoder.base import Encoder
 from polytask.errors import RunFolderError, TableError, UserError, listed, nearest
@@ -21,14 +24,12 @@ from polytask.evaluation.predictions import Format, prediction_records, predicti
 from polytask.evaluation.scoring import Scores, aggregate, predict_logits, score
 from polytask.evaluation.swap import swap_gap
 from polytask.model import Model
-from polytask.recipe.build import new_tasks, open_encoder, open_run, open_tokenizer
-from polytask.recipe.encoders import check_vocabulary, save_encoder
-from polytask.recipe.members import new_model
-from polytask.recipe.tables import check_unchanged, read_tables, task_rows
+from polytask.recipe.settings import Recipe
+from polytask.run.folder import RunFolder
+from polytask.run.index import Index
+from polytask.run.tensors import copy_into, load_tensors
 from polytask.runtime.device import DTYPES, pick_device
-from polytask.runtime.folder import Index, RunFolder
 from polytask.tasks.task import Task
-from polytask.training.checkpoint import copy_into, load_tensors
 
 CHUNK = 16_384
 """Rows of a table that are predicted at a time."""
@@ -81,7 +82,7 @@ class Predictor:
         if not columns[0]:
             return []
         ids = [str(n) for n in range(len(columns[0]))]
-        data = Labelled("texts", columns, [], ids, [], "row", 0, "")
+        data = Examples("texts", columns, [], ids, [], "row", 0, "")
         decoded = record.kind.decode(self.logits(record, task_rows(data, record, self.tokenizer, cache=False)))
         return prediction_records(record, ids, decoded) if probabilities else list(decoded.values)
 
@@ -102,7 +103,7 @@ class Predictor:
             raise UserError(
                 f"{output} is the table itself; its predictions would take its place: give another --output."
             )
-        data = read_labelled(table, columns, None, record.id, "refuse")
+        data = read_examples(table, columns, None, record.id, "refuse")
         with predictions_file(output, record, format) as write:
             for start in range(0, len(data), CHUNK):
                 some = data.take(range(start, min(start + CHUNK, len(data))))
@@ -115,7 +116,7 @@ class Predictor:
         record = self.task(task)
         settings = self.recipe.tasks[task]
         bad_rows: Policy = "skip" if settings.bad_rows == "skip" else "refuse"
-        data = read_labelled(table, record.text, record.label or None, record.id, bad_rows, record.kind.encode)
+        data = read_examples(table, record.text, record.label or None, record.id, bad_rows, record.kind.encode)
         if not len(data):
             raise TableError(f"{data.name}: no usable row is left ({data.skipped} were skipped).")
         return self._scores(record, task_rows(data, record, self.tokenizer, cache=False))
@@ -169,7 +170,7 @@ class Predictor:
 
     def logits(self, task: Task, rows: TaskRows) -> Tensor:
         """Return the logits ``(N, C)`` of rows."""
-        return predict_logits(self.model, task.name, rows, self.device)
+        return predict_logits(self.model, task, rows, self.device)
 
     def _scores(self, task: Task, rows: TaskRows) -> Scores:
         logits_NC = self.logits(task, rows)

@@ -1,21 +1,16 @@
-"""Tasks whose rows come from other tasks' tables: Quora's duplicates as ranking pairs, everybody's texts for pretraining."""
+"""What a recipe may say of tasks whose rows come from other tasks' tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from polytask.config import Recipe, RowsFrom, TaskSettings
-from polytask.data.labelled import Labelled
-from polytask.data.reshape import each_text, joined, twice, without
-from polytask.errors import RecipeError, TableError, listed, nearest
-from polytask.tasks.kinds.base import kinds
+from polytask.errors import RecipeError, nearest
 
 from .objectives import kind_of
+from .settings import Recipe, RowsFrom, TaskSettings
 
 if TYPE_CHECKING:
-    from .tables import Tables
+    pass
 
 
 def with_columns(recipe: Recipe) -> Recipe:
@@ -44,43 +39,6 @@ def check_rows_from(name: str, recipe: Recipe) -> None:
         raise RecipeError("it names no task.")
 
 
-def borrowed(name: str, recipe: Recipe, found: Mapping[str, Tables]) -> tuple[list[Labelled], int]:
-    """Return the rows that a task borrows, and how many were left out because they stand in a dev table.
-
-    No row whose texts stand in a dev table comes along (``dev_rows`` may have drawn it or not), unless its task's dev
-    table is asked for by name.
-    """
-    settings = recipe.tasks[name]
-    asked = settings.rows_from or []
-    parts = [part for rows in asked for part in _parts(rows, settings, recipe, found)]
-    shown = {rows.task for rows in asked if "dev" in rows.splits}
-    held_out = [t.all_of_dev for task, t in found.items() if task not in shown and t.all_of_dev is not None]
-    kept = [without(part, held_out) for part in parts]
-    return [part for part in kept if len(part)], sum(map(len, parts)) - sum(map(len, kept))
-
-
-def shaped(data: Labelled, settings: TaskSettings, *, each: bool = False) -> Labelled:
-    """Return rows in the shape that a task's kind reads: single texts for a language model, pairs for ranking."""
-    kind = kind_of(settings)
-    if kind.reads_labels:
-        return data
-    data = replace(data, labels=[])
-    if kind.head == "words" or each:
-        data = each_text(data)
-    if kind.head == "vectors" and len(data.texts) == 1:
-        return twice(each_text(data))
-    return data
-
-
-def put_together(name: str, parts: list[Labelled]) -> Labelled:
-    """Return a task's rows from wherever they come. Raises TableError when there are none."""
-    if not parts:
-        raise TableError(f"Task '{name}': no row is left to borrow.")
-    return (
-        parts[0] if len(parts) == 1 else joined(f"rows of {listed(dict.fromkeys(part.name for part in parts))}", parts)
-    )
-
-
 def _with_columns(settings: TaskSettings, recipe: Recipe) -> TaskSettings:
     if not settings.rows_from or settings.rows_from[0].task not in recipe.tasks:
         return settings
@@ -103,23 +61,3 @@ def _check_shape(settings: TaskSettings, rows: RowsFrom, source: TaskSettings) -
 
 def _texts(settings: TaskSettings) -> int:
     return len(settings.text) if isinstance(settings.text, list) else 1
-
-
-def _parts(rows: RowsFrom, settings: TaskSettings, recipe: Recipe, found: Mapping[str, Tables]) -> Iterator[Labelled]:
-    tables = found[rows.task]
-    for split in dict.fromkeys(rows.splits):
-        data = tables.train if split == "train" else tables.dev
-        assert data is not None
-        chosen = data if rows.label is None else _with_label(data, rows, recipe.tasks[rows.task], tables)
-        yield replace(shaped(chosen, settings, each=rows.each), skipped=0)  # its own task has told of those
-
-
-def _with_label(data: Labelled, rows: RowsFrom, source: TaskSettings, tables: Tables) -> Labelled:
-    assert source.kind is not None
-    kind = kinds.create(source.kind.name, tables.labels, **source.kind.options)
-    spelt = {shown: spelling for spelling, shown in tables.labels.items()} | {own: own for own in tables.labels}
-    try:
-        wanted = kind.encode(spelt.get(str(rows.label), str(rows.label)))
-    except ValueError as error:
-        raise TableError(f"Task '{rows.task}': {error}") from error
-    return data.take([row for row, label in enumerate(data.labels) if kind.encode(label) == wanted])

@@ -14,7 +14,7 @@ from polytask.balance.base import balances
 from polytask.data.augment.base import augmentations
 from polytask.data.mixing.base import mixings
 from polytask.errors import UserError, listed, nearest
-from polytask.heads.heads.base import heads
+from polytask.heads.logits.base import heads
 from polytask.heads.pairs.base import pair_features
 from polytask.heads.pooling.base import poolings
 from polytask.registry import Registry
@@ -43,7 +43,7 @@ _TYPES = {bool: "true or false", int: "whole number", float: "number", str: "tex
 
 def catalogue(room: str | None = None) -> dict[str, dict[str, str]]:
     """Return each room's members with the first line on each, or only those of ``room``. Raises UserError."""
-    rooms = {registry.room: {name: registry.summary(name) for name in registry.names()} for registry in ROOMS}
+    rooms = {registry.room: {name: registry.first_line(name) for name in registry.names()} for registry in ROOMS}
     rooms["presets"] = {name: preset_summary(name) for name in preset_names()}
     rooms["recipes"] = {name: _recipe_summary(name) for name in bundled()}
     return rooms if room is None else {(name := _room(room, rooms)): rooms[name]}

@@ -9,15 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from polytask.config import (
-    Problem,
-    Recipe,
-    StageSettings,
-    TaskSettings,
-    invalid,
-)
 from polytask.errors import OptionError, RecipeError, listed, shown
-from polytask.heads.heads.base import heads
+from polytask.heads.logits.base import heads
 
 from .borrowed import check_rows_from
 from .fits import check_head
@@ -39,13 +32,9 @@ from .members import (
     splits_tasks,
     stage_tasks,
 )
-from .objectives import (
-    check_encoder_fits,
-    check_parts,
-    check_stage,
-    is_auxiliary,
-    kind_of,
-)
+from .objectives import check_encoder_fits, check_parts, check_stage, is_auxiliary, kind_of
+from .reading import Problem, invalid
+from .settings import Recipe, StageSettings, TaskSettings
 
 _PARAMETERS = 1_000_000_000
 
@@ -74,7 +63,7 @@ class Problems:
         except RecipeError as error:
             self.add(place, str(error))
 
-    def settle(self, source: str = "The recipe") -> None:
+    def raise_all(self, source: str = "The recipe") -> None:
         """Raise RecipeError when something was wrong."""
         if self.found:
             raise invalid(source, [f"{place}: {sentence}" for place, sentence in self.found])

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from polytask.config import EncoderSettings, Last, Problem, Recipe, RegularizerSettings, StageSettings, TaskSettings
-from polytask.encoder.base import Encoder
+from polytask.encoder.base import Outline
 from polytask.errors import RecipeError, listed, shown
 from polytask.heads.pooling.base import poolings
 
@@ -17,24 +15,16 @@ from .checks import Problems, check_recipe
 from .extra import check_augment, check_phrases
 from .members import new_aggregator, shares_encoder
 from .objectives import kind_of
+from .reading import Problem
+from .settings import EncoderSettings, Last, Recipe, RegularizerSettings, StageSettings, TaskSettings
 
 _NEW_ONLY = ("layers", "width", "heads", "hidden", "tokenizer", "vocabulary")
+
 _LARGEST = {"layers": 1000, "width": 100_000, "heads": 10_000, "hidden": 1_000_000, "vocabulary": 100_000_000}
+
 _PARAMETERS = 10_000_000_000
+
 _LONGEST_NAME = 100
-
-
-@dataclass(frozen=True)
-class Outline:
-    """What of an encoder a recipe can contradict: its layers, its longest text, its pooler (None: not known yet)."""
-
-    depth: int
-    positions: int
-    has_summary: bool | None
-
-    @classmethod
-    def of(cls, encoder: Encoder) -> Outline:
-        return cls(encoder.depth, encoder.positions, encoder.has_summary)
 
 
 def examine(recipe: Recipe, known: Iterable[Problem] = ()) -> Problems:
@@ -64,9 +54,9 @@ def check_fit(recipe: Recipe, outline: Outline, problems: Problems) -> None:
             wrong = f"is {task.max_length}; the encoder takes {outline.positions} tokens."
             problems.add(f"tasks.{name}.max_length", wrong)
         if (
-            outline.has_summary is False
+            outline.has_pooler is False
             and kind_of(task).head != "words"
-            and poolings.create(task.pooling.name, 2, **task.pooling.options).uses_summary
+            and poolings.create(task.pooling.name, 2, **task.pooling.options).uses_pooler
         ):
             told = f"'{task.pooling.name}' reads the pooler, which this checkpoint has not; use 'mean' or 'max'."
             problems.add(f"tasks.{name}.pooling", told)

@@ -9,7 +9,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from polytask.config import Problem, Recipe, apply_overrides, invalid, read_recipe, read_toml
 from polytask.data.augment.base import augmentations
 from polytask.errors import RecipeError, listed, nearest, shown
 from polytask.registry import Registry
@@ -19,6 +18,9 @@ from polytask.tasks.presets import preset
 
 from .borrowed import with_columns
 from .contradictions import examine
+from .reading import Problem, invalid, read_recipe
+from .settings import Recipe
+from .toml import apply_overrides, read_toml
 
 _ANY_TASK = {"kind": "classification", "text": "text", "label": "label"}
 """What stands for a preset that there is not, so that the rest of its task can be checked."""
@@ -60,7 +62,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Iterable[str]
     if recipe is None:
         raise invalid(name, [f"{place}: {sentence}" for place, sentence in problems])
     recipe = with_columns(recipe)
-    examine(recipe, problems).settle(name)
+    examine(recipe, problems).raise_all(name)
     return Loaded(recipe, base)
 
 

@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from polytask.aggregators.base import Aggregator, aggregators
 from polytask.balance.base import LossBalance, balances
-from polytask.config import (
-    Member,
-    ProjectionSettings,
-    Recipe,
-    RegularizerSettings,
-    StageSettings,
-    Symmetric,
-    TaskSettings,
-)
 from polytask.data.mixing.base import Mixing, mixings
-from polytask.encoder.base import Encoder
 from polytask.errors import RecipeError, listed, nearest
-from polytask.heads.heads.base import heads
-from polytask.heads.orders import Orders, as_given, exchanged, neighbours
 from polytask.heads.pairs.base import Merge, pair_features
 from polytask.heads.pooling.base import Pooling, poolings
 from polytask.heads.projection import Projection
-from polytask.heads.thresholds import Thresholds
-from polytask.model import Model, TaskHead
-from polytask.regularizers.base import regularizers
-from polytask.runtime.keys import reseed
+from polytask.model import SHARED
+from polytask.regularizers.base import Penalty, regularizers
 from polytask.tasks.kinds.base import Kind, kinds
-from polytask.tasks.task import Task
-from polytask.training.stages import SHARED, Penalty
 
-from .fits import check_layers
-from .objectives import (
-    input_columns,
-    is_auxiliary,
-    new_token_head,
-    own_pair_mode,
-)
+from .objectives import own_pair_mode
+from .settings import Member, ProjectionSettings, Recipe, RegularizerSettings, StageSettings, Symmetric, TaskSettings
 
 _PAIR_OPTIONS = {"cross": ("types",), "bi": ("features", "dropout")}
+
 BI_FEATURES = ["u", "v", "abs_difference"]
 
 
@@ -86,23 +64,6 @@ def pair_mode(settings: TaskSettings) -> tuple[Literal["single", "cross", "bi"],
     return "single", options
 
 
-def new_task(name: str, settings: TaskSettings, labels: Mapping[str, str], max_length: int) -> Task:
-    """Return the record of a task."""
-    mode, options = pair_mode(settings)
-    return Task(
-        name=name,
-        kind=new_kind(settings, labels),
-        text=input_columns(settings),
-        label=settings.label or "",
-        id=settings.id,
-        max_length=max_length,
-        pair=mode,
-        token_types=bool(options.get("types", True)),
-        consistency=consistency(settings),
-        auxiliary=is_auxiliary(settings),
-    )
-
-
 def consistency(settings: TaskSettings) -> float | None:
     """Return the weight of the consistency term of a symmetric pair task; None where the order counts."""
     if settings.symmetric is False:
@@ -124,18 +85,6 @@ def encoder_of(task: str, recipe: Recipe) -> str:
 def text_columns(settings: TaskSettings) -> tuple[str, ...]:
     """Return the one or two text columns."""
     return (settings.text,) if isinstance(settings.text, str) else tuple(settings.text or ())
-
-
-def new_model(encoder: Encoder, tasks: Mapping[str, Task], recipe: Recipe) -> Model:
-    """Return the model: its encoders, all as the given one, and each task's head, drawn from the recipe's seed."""
-    users = {name: encoder_of(name, recipe) for name in tasks}
-    first, *others = dict.fromkeys(users.values())
-    encoders = {first: encoder} | {name: copy.deepcopy(encoder) for name in others}
-    made: dict[str, TaskHead] = {}
-    for name, task in tasks.items():
-        reseed(recipe.seed, "head", name)
-        made[name] = _new_head(task, recipe.tasks[name], encoders[users[name]])
-    return Model(encoders, made, users)
 
 
 def new_pooling(settings: TaskSettings, width: int) -> Pooling:
@@ -228,35 +177,3 @@ def new_penalty(recipe: Recipe, stage: StageSettings, settings: RegularizerSetti
             near = nearest(name, tasks)
             raise RecipeError(f"'{settings.name}' has a weight for '{name}', which is no task of this stage.{near}")
     return Penalty(regularizers.create(settings.name, **settings.options), weights)
-
-
-def _new_head(task: Task, settings: TaskSettings, encoder: Encoder) -> TaskHead:
-    if task.kind.head == "words":
-        return new_token_head(task.name, encoder)
-    pooling = new_pooling(settings, encoder.width)
-    check_layers(task.name, pooling, encoder)
-    if pooling.uses_summary and not encoder.has_summary:
-        raise RecipeError(
-            f"tasks.{task.name}.pooling: this checkpoint has no pooler, which '{settings.pooling.name}' reads; "
-            "use 'first', 'mean' or another."
-        )
-    projection = None if settings.projection is None else new_projection(settings.projection, pooling.width)
-    width = pooling.width if projection is None else projection.width
-    if task.kind.head == "vectors":
-        return TaskHead(pooling, nn.Identity(), new_merge(["u", "v"], width), projection=projection)
-    _, options = pair_mode(settings)
-    merge = new_merge(options.get("features", BI_FEATURES), width) if task.pair == "bi" else None
-    width = width if merge is None else merge.width
-    kind = task.kind
-    head = heads.create(settings.head.name, width, kind.head_outputs, **settings.head.options)
-    thresholds = Thresholds(kind.outputs) if kind.head_outputs < kind.outputs else None
-    rate = options.get("dropout", 0.0)
-    return TaskHead(
-        pooling, head, merge, projection=projection, dropout=rate, thresholds=thresholds, orders=_orders(task)
-    )
-
-
-def _orders(task: Task) -> Orders:
-    if task.consistency is None:
-        return as_given
-    return exchanged if task.pair == "bi" else neighbours

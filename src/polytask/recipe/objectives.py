@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
-import torch
-from torch import Tensor, nn
-
-from polytask.config import Member, Recipe, StageSettings, TaskSettings
-from polytask.data.masking import Masking
-from polytask.data.tokens import Tokenizer
-from polytask.encoder.base import Encoder
-from polytask.encoder.bert import ACTIVATIONS, Bert
-from polytask.encoder.fetch import locate
-from polytask.encoder.weights import load_language_head
-from polytask.errors import CheckpointError, RecipeError
-from polytask.heads.language import LanguageHead
-from polytask.model import Model, TokenHead
+from polytask.errors import RecipeError
 from polytask.tasks.kinds.base import Kind, kinds
-from polytask.tasks.kinds.mlm import MaskedLanguage
+
+from .settings import Member, Recipe, StageSettings, TaskSettings
 
 
 def kind_of(settings: TaskSettings) -> type[Kind]:
@@ -94,61 +81,20 @@ def check_stage(recipe: Recipe, stage: StageSettings, names: list[str]) -> None:
     for name in names:
         settings = recipe.tasks[name]
         kind, size = kind_of(settings), settings.batch_size or stage.batch_size
-        if kind.couples_rows and stage.micro_batch is not None and (stage.batch_tokens or stage.micro_batch < size):
+        if kind.in_batch and stage.micro_batch is not None and (stage.batch_tokens or stage.micro_batch < size):
             batch = f"batch_tokens = {stage.batch_tokens}" if stage.batch_tokens else f"its batch of {size}"
             raise RecipeError(
                 f"micro_batch = {stage.micro_batch} would split {batch} of the task '{name}', and each row's loss there "
                 f"is told from the batch's other rows ('{_name(settings)}'): leave out micro_batch, or give the task "
                 "a smaller batch_size."
             )
-        if kind.couples_rows and 1 in (None if stage.batch_tokens else size, settings.sample):
+        if kind.in_batch and 1 in (None if stage.batch_tokens else size, settings.sample):
             raise RecipeError(
                 f"a batch of one row leaves the task '{name}' nothing to tell it from ('{_name(settings)}' compares the "
                 "rows of a batch): its batch_size and its sample are at least 2."
             )
         if kind.head == "vectors" and stage.train == "heads":
             raise RecipeError(f"the task '{name}' has no head, so train = \"heads\" leaves it nothing to train.")
-
-
-def new_masking(kind: Kind, tokenizer: Tokenizer) -> Masking | None:
-    """Return what masks the tokens of a task; None for most kinds. Raises RecipeError without a token to mask with."""
-    if not isinstance(kind, MaskedLanguage):
-        return None
-    if tokenizer.mask is None:
-        raise RecipeError("'mlm' needs a tokenizer that has [MASK] or <mask>; this one has neither.")
-    return Masking(tokenizer.mask, tokenizer.ordinary(), kind.rate)
-
-
-def new_token_head(name: str, encoder: Encoder) -> TokenHead:
-    """Return a language model's head, freshly drawn, on an encoder's word table."""
-    if not isinstance(encoder, Bert):
-        raise RecipeError(f"tasks.{name}: 'mlm' needs the word table of our own BERT.")
-    shape = encoder.shape
-    head = LanguageHead(shape.width, shape.vocabulary, ACTIVATIONS[shape.activation], shape.epsilon)
-    return TokenHead(head, encoder.embeddings.word)
-
-
-def adopt_language_heads(model: Model, recipe: Recipe, base: Path, told: Callable[[str], None]) -> None:
-    """Fill the heads of language models with the checkpoint's own, where it has one."""
-    heads = {name: head for name, head in model.heads.items() if isinstance(head, TokenHead)}
-    if not heads or recipe.encoder.checkpoint is None:
-        return
-    folder = locate(recipe.encoder.checkpoint, base=base)
-    stored = load_language_head(folder)
-    for name, head in heads.items():
-        whose = "is new: the checkpoint has none" if stored is None else "is the checkpoint's own"
-        told(f"Task '{name}': the masked-language-model head {whose}.")
-        for own, parameter in head.head.named_parameters():
-            if stored is not None:
-                _fill(parameter, stored[own], folder)
-
-
-def _fill(parameter: nn.Parameter, stored: Tensor, folder: Path) -> None:
-    if parameter.shape != stored.shape:
-        shapes = f"{tuple(stored.shape)}; {tuple(parameter.shape)} is wanted"
-        raise CheckpointError(f"The masked-language-model head of {folder} has a tensor of the shape {shapes}.")
-    with torch.no_grad():
-        parameter.copy_(stored)
 
 
 def _name(settings: TaskSettings) -> str:

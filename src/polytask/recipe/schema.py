@@ -9,16 +9,17 @@ from pydantic import TypeAdapter
 
 from polytask.aggregators.base import aggregators
 from polytask.balance.base import balances
-from polytask.config import Recipe
 from polytask.data.augment.base import augmentations
 from polytask.data.mixing.base import mixings
-from polytask.heads.heads.base import heads
+from polytask.heads.logits.base import heads
 from polytask.heads.pairs.base import pair_features
 from polytask.heads.pooling.base import poolings
 from polytask.registry import Registry
 from polytask.regularizers.base import regularizers
 from polytask.tasks.kinds.base import kinds
 from polytask.tasks.presets import preset_names, preset_summary
+
+from .settings import Recipe
 
 _ROOM_OF: dict[str, dict[str, Registry[Any]]] = {
     "TaskSettings": {"kind": kinds, "pooling": poolings, "head": heads, "augment": augmentations},
@@ -65,7 +66,7 @@ def _choices(registry: Registry[Any], default: str | None = None) -> list[dict[s
 
 
 def _names(registry: Registry[Any]) -> list[dict[str, Any]]:
-    return [{"const": name, "description": registry.summary(name)} for name in registry.names()]
+    return [{"const": name, "description": registry.first_line(name)} for name in registry.names()]
 
 
 def _member(registry: Registry[Any], name: str, **beside: Any) -> dict[str, Any]:

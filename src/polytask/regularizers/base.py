@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
-from polytask.model import Model, Out, TaskView
+from polytask.model import Model, TaskOutput, TaskView
 from polytask.registry import Registry
 
 
-class Twin(Protocol):
+class Teacher(Protocol):
     """A second copy of the weights that a stage trains, which follows them at a distance."""
 
     @property
@@ -33,13 +34,13 @@ class Regularizer(ABC):
     """A penalty on each row of a task, part of that task's gradient."""
 
     @abstractmethod
-    def penalty(self, view: TaskView, clean: Out) -> Tensor:
+    def penalty(self, view: TaskView, clean: TaskOutput) -> Tensor:
         """Return each row's penalty, ``(N,)``, not yet weighed. ``clean`` is the pass that the loss comes from.
 
         ``view`` is the regularizer's own: its fresh dropout does not depend on what others draw.
         """
 
-    def begin(self, twin: Callable[[], Twin], steps: int) -> None:
+    def begin(self, twin: Callable[[], Teacher], steps: int) -> None:
         """Take note that a stage of ``steps`` steps begins. ``twin()`` is a new copy of the weights as they are now."""
 
     def after_step(self, model: Model) -> None:
@@ -57,3 +58,11 @@ class Regularizer(ABC):
 
 
 regularizers: Registry[Regularizer] = Registry("regularizers", "polytask.regularizers")
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A regularizer and its weight λ for each task that it acts on."""
+
+    regularizer: Regularizer
+    weights: Mapping[str, float]

@@ -6,9 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from polytask.model import Dropout, Model, Out, TaskView
+from polytask.model import Dropout, Model, TaskOutput, TaskView
 
-from .base import Regularizer, Twin, regularizers
+from .base import Regularizer, Teacher, regularizers
 
 _PAPER = (0.1, 0.99, 0.999)  # β of the first tenth of the updates, and of the others
 
@@ -30,16 +30,16 @@ class Bregman(Regularizer):
             raise ValueError(f"beta is {beta:g}; the share that the teacher keeps of itself is at least 0 and below 1")
         self.beta = beta
         self.dropout: Dropout = dropout
-        self._teacher: Twin | None = None
+        self._teacher: Teacher | None = None
         self._early = 0.0
         self._updates = torch.zeros((), dtype=torch.int64)
 
-    def begin(self, twin: Callable[[], Twin], steps: int) -> None:
+    def begin(self, twin: Callable[[], Teacher], steps: int) -> None:
         self._teacher = twin()
         self._early = _PAPER[0] * steps
         self._updates = torch.zeros((), dtype=torch.int64)
 
-    def penalty(self, view: TaskView, clean: Out) -> Tensor:
+    def penalty(self, view: TaskView, clean: TaskOutput) -> Tensor:
         with torch.no_grad():
             taught = view.run(dropout=self.dropout, model=self._taught_by().model)
         return view.divergence(clean, taught)
@@ -66,7 +66,7 @@ class Bregman(Regularizer):
         _, early, late = _PAPER
         return early if int(self._updates) <= self._early else late
 
-    def _taught_by(self) -> Twin:
+    def _taught_by(self) -> Teacher:
         if self._teacher is None:
             raise ValueError("a teacher is made when a stage begins; this one has not begun")
         return self._teacher

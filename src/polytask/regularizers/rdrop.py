@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from polytask.model import Out, TaskView
+from polytask.model import TaskOutput, TaskView
 
 from .base import Regularizer, regularizers
 
@@ -22,6 +22,6 @@ class RDrop(Regularizer):
             raise ValueError(f"alpha is {alpha}; it is a number of at least 0")
         self.alpha = alpha
 
-    def penalty(self, view: TaskView, clean: Out) -> Tensor:
+    def penalty(self, view: TaskView, clean: TaskOutput) -> Tensor:
         second = view.run(dropout="fresh")
         return second.loss_N + self.alpha * 0.5 * view.divergence(clean, second)

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from polytask.model import Dropout, Out, TaskView
+from polytask.model import Dropout, TaskOutput, TaskView
 from polytask.packing import PackedBatch, PackedTokens
 from polytask.runtime.device import DTYPES
 from polytask.runtime.keys import seed_of
@@ -112,19 +112,19 @@ class Smart(Regularizer):
         self.dropout: Dropout = dropout
         self.exact = precision == "float32" or (precision == "auto" and epsilon < _COARSE)
 
-    def penalty(self, view: TaskView, clean: Out) -> Tensor:
+    def penalty(self, view: TaskView, clean: TaskOutput) -> Tensor:
         reference = self.reference(view, clean)
         words = view.embeddings()
         noise = self.ascend(view, reference, words)
         return self.distance(view, reference, words, noise)
 
-    def reference(self, view: TaskView, clean: Out) -> Out:
+    def reference(self, view: TaskView, clean: TaskOutput) -> TaskOutput:
         """Return the pass that perturbed ones are held against: the clean one, if it is of their kind."""
         if self.dropout != "off" and not self._differs(view):
             return clean
         return view.run(dropout="off" if self.dropout == "off" else "same", precision=self._precision)
 
-    def ascend(self, view: TaskView, reference: Out, words: Sequence[Tensor]) -> list[Tensor]:
+    def ascend(self, view: TaskView, reference: TaskOutput, words: Sequence[Tensor]) -> list[Tensor]:
         """Return the noise of each stream. Nothing but the noise is differentiated: no weight gets a gradient."""
         reference, fixed = reference.detached(), [words_PD.detach() for words_PD in words]
         sigma = self.sigma if self.sigma is not None else _SIGMA[self._rounds(view)]
@@ -138,7 +138,9 @@ class Smart(Regularizer):
             noise = [self.ball.held(*parts) for parts in zip(noise, view.batch.streams, strict=True)]
         return noise
 
-    def distance(self, view: TaskView, reference: Out, words: Sequence[Tensor], noise: Sequence[Tensor]) -> Tensor:
+    def distance(
+        self, view: TaskView, reference: TaskOutput, words: Sequence[Tensor], noise: Sequence[Tensor]
+    ) -> Tensor:
         """Return how far each row's prediction is from the reference's under noise, ``(N,)``."""
         moved = [words_PD + noise_PD for words_PD, noise_PD in zip(words, noise, strict=True)]
         outs = view.run_apart(moved, reference, dropout=self.dropout, precision=self._precision)

@@ -33,7 +33,7 @@ def written_aside(path: Path) -> Iterator[Path]:
         raise RunFolderError(f"{path} is a folder; the name of a file is wanted.")
     aside = path.with_name(f".{path.name}.{os.getpid()}-{token_hex(4)}.part")
     try:
-        with told(path):
+        with disk_errors(path):
             mode = _mode_of_a_new_file(aside)  # some writers make theirs private
             yield aside
             aside.chmod(mode)
@@ -61,7 +61,7 @@ def _mode_of_a_new_file(path: Path) -> int:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Turn an operating system's refusal to write ``path`` into an error that names it.
 
     Raises StorageError when the disk is full or fails, RunFolderError when nothing may be written there at all.
@@ -102,7 +102,7 @@ def new_folder(path: Path) -> None:
 
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, unless they are there."""
-    with told(path):
+    with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
 
 

@@ -18,17 +18,20 @@ from polytask.data.rows import TaskRows
 from polytask.errors import Interrupted, StorageError
 from polytask.evaluation.predictions import write_predictions
 from polytask.evaluation.scoring import Scores, aggregate, first_metrics, predict_logits, score
-from polytask.model import Model
+from polytask.model import SHARED, Model
+from polytask.run.folder import RunFolder
+from polytask.run.index import Index
+from polytask.run.journal import Journal
+from polytask.run.listen import Watcher
+from polytask.run.tensors import copy_into, load_tensors, save_tensors
 from polytask.runtime import files
-from polytask.runtime.folder import Index, Journal, RunFolder
 from polytask.runtime.processes import Processes
 from polytask.tasks.task import Task
 
 from .bests import Mixture, begun, judges_of
-from .checkpoint import copy_into, load_tensors, save_tensors
-from .stages import SHARED, Stage, awaited_tasks, heirs, touched_tasks
+from .stages import Stage, awaited_tasks, heirs, touched_tasks
 from .step import Step
-from .watch import StopRequest, Watcher, stop_requests
+from .stopping import StopRequest, stop_requests
 
 
 @dataclass
@@ -219,7 +222,7 @@ class Trainer:
             if stop and self.processes.size == 1:
                 raise _Stopped
 
-        return predict_logits(model, name, rows, self.device, ticked)
+        return predict_logits(model, self.tasks[name], rows, self.device, ticked)
 
     def _write_predictions(self, name: str, logits_NC: Tensor) -> None:
         path, task = self.folder.predictions / f"{name}-dev.csv", self.tasks[name]

@@ -13,14 +13,11 @@ from polytask.aggregators.base import Aggregator
 from polytask.balance.base import LossBalance
 from polytask.encoder.base import Encoder
 from polytask.heads.pooling.base import Pooling
-from polytask.model import Model
-from polytask.regularizers.base import Regularizer
+from polytask.model import SHARED, Model
+from polytask.regularizers.base import Penalty
 
 from .optim import Adam, Rule
 from .plan import Plan
-
-SHARED = "shared"
-"""The name of the encoder that all tasks have which have none of their own."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +38,6 @@ class Schedule:
         if self.name == "cosine":
             return 0.5 * (1.0 - math.cos(math.pi * left))
         return 1.0
-
-
-@dataclass(frozen=True)
-class Penalty:
-    """A regularizer and its weight λ for each task that it acts on."""
-
-    regularizer: Regularizer
-    weights: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -163,7 +152,7 @@ def trained_parameters(model: Model, stage: Stage, encoder_name: str) -> list[tu
     if stage.train == "heads" or not users:
         return []
     poolings = [model.head(task).pooling for task in users]
-    unread = set() if any(pooling.uses_summary for pooling in poolings) else set(encoder.summary_parameters())
+    unread = set() if any(pooling.uses_pooler for pooling in poolings) else set(encoder.pooler_parameters())
     lowest = 0 if stage.train == "all" else encoder.depth - stage.train + 1
     highest = _highest(encoder, poolings)
     return [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -18,39 +18,18 @@ from polytask.data.rows import TaskRows
 from polytask.encoder.base import Encoder
 from polytask.errors import NonFiniteLoss, first_ten, listed
 from polytask.model import Model, TaskView
+from polytask.run.events import StepResult
 from polytask.runtime.device import is_out_of_memory
 from polytask.runtime.keys import torch_generator
 from polytask.runtime.processes import Processes
 from polytask.tasks.task import Task
 
 from .gradients import Conflicts, added_up, cosines, gramian, gramian_by_layer
+from .memory import MicroBatchLimit
 from .optim import Block, Masters
 from .plan import Micro
-from .room import Room
 from .stages import Stage, layer_rule, trained_parameters
 from .twin import InTraining, Twin
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a step did: mean loss and penalty of each of its tasks, gradient norm before clipping, rows and tokens.
-
-    ``shrunk_to`` is the largest micro-batch from now on, if the step found that memory does not hold a larger one.
-    ``cosines``: between the encoder gradients of each pair of tasks, "a~b", where they were kept apart;
-    ``layer_cosines``: the same in each layer, as ``Encoder.layer_of`` counts them, of a stage that is diagnosed.
-    ``weights``: what each task's loss was multiplied by, of a balance that adapts.
-    """
-
-    losses: dict[str, float]
-    penalties: dict[str, float]
-    norm: float
-    learning_rate: float
-    rows: int
-    tokens: int
-    shrunk_to: int | None = None
-    cosines: dict[str, float] = field(default_factory=dict)
-    layer_cosines: dict[str, dict[str, float]] = field(default_factory=dict)
-    weights: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,7 +87,7 @@ class Step:
         self.aggregators = {name: copy.deepcopy(stage.aggregator) for name in self.encoder_blocks}
         self.conflicts = Conflicts()
         self._buffers: dict[str, Tensor] = {}
-        self._room = Room(stage.plan.whole)
+        self._room = MicroBatchLimit(stage.plan.whole)
         model.train()
         self.average = self._twin() if stage.average is not None else None
         for penalty in stage.penalties:

@@ -18,10 +18,10 @@ Layers = Literal["last", "all"] | list[int]
 class Pooling(nn.Module, ABC):
     """Turns an encoder's output into one fp32 vector ``(N, width)`` for each text.
 
-    ``uses_summary`` says that the encoder's own pooler takes part (and so is trained).
+    ``uses_pooler`` says that the encoder's own pooler takes part (and so is trained).
     """
 
-    uses_summary: bool = False
+    uses_pooler: bool = False
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -11,10 +11,10 @@ from .base import LayerPooling, mean_of, poolings
 class Cls(LayerPooling):
     """The encoder's pooler: tanh(W h_cls + b) of the first token for BERT (Devlin et al. 2018), the last states of an LSTM."""
 
-    uses_summary = True
+    uses_pooler = True
 
     def forward(self, output: EncoderOutput) -> Tensor:
         last = len(output.layers) - 1
         if self.reads(last) == [last]:
-            return output.summary().float()
-        return output.summary(mean_of(self.chosen(output))).float()
+            return output.pooled().float()
+        return output.pooled(mean_of(self.chosen(output))).float()

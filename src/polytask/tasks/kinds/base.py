@@ -32,14 +32,14 @@ class Kind(ABC):
     ``labels`` maps a label as tables spell it to the name that predictions show, in the order of the classes.
     ``first_metric`` is the one that checkpoints are judged by; larger is better.
     ``reads_labels``: its tables have a label column. ``head``: its loss is one of a head's logits, of the two texts'
-    own vectors, or of the words at masked places. ``couples_rows``: a row's loss hangs on the other rows of its batch,
+    own vectors, or of the words at masked places. ``in_batch``: a row's loss hangs on the other rows of its batch,
     which then must not be split.
     """
 
     has_labels: ClassVar[bool] = True
     reads_labels: ClassVar[bool] = True
     head: ClassVar[Literal["logits", "vectors", "words"]] = "logits"
-    couples_rows: ClassVar[bool] = False
+    in_batch: ClassVar[bool] = False
     first_metric: ClassVar[str] = "accuracy"
     dtype: ClassVar[torch.dtype] = torch.int64
 
@@ -76,6 +76,10 @@ class Kind(ABC):
 
         ``labels_N`` tells those kinds that ask for a part of the logits alone which part that is; without, it is all.
         """
+
+    def condense(self, logits_NC: Tensor, labels_N: Tensor | None) -> Tensor:
+        """Return what is kept of a batch's logits for predictions and scores: all of them."""
+        return logits_NC
 
     @abstractmethod
     def decode(self, logits_NC: Tensor) -> Decoded:

@@ -48,6 +48,11 @@ class MaskedLanguage(Unlabelled):
         asked_NK = labels_N != NO_LABEL
         return each_NK.masked_fill(~asked_NK, 0.0).sum(1) / asked_NK.sum(1).clamp_min(1)
 
+    def condense(self, logits_NC: Tensor, labels_N: Tensor | None) -> Tensor:
+        """Return ``(N, 3)``: all logits of all rows would be gigabytes."""
+        assert labels_N is not None
+        return condensed(logits_NC, labels_N)
+
     def decode(self, logits_NC: Tensor) -> Decoded:
         surprise_N, _, asked_N = logits_NC.double().unbind(1)
         return Decoded([float(perplexity) for perplexity in to_numpy((surprise_N / asked_N.clamp_min(1)).exp())])

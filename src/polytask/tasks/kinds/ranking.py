@@ -26,7 +26,7 @@ class Ranking(Unlabelled):
     """
 
     head = "vectors"
-    couples_rows = True
+    in_batch = True
     first_metric = "mrr"
 
     def __init__(self, labels: Mapping[str, str], *, temperature: float = 0.05, symmetric: bool = False) -> None:

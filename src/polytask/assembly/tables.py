@@ -1,0 +1,181 @@
+"""Tables -> tokenised, labelled rows of each task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from polytask.data.rows import Layout, TaskRows
+from polytask.data.tables.examples import Examples, dev_split, draw_rows, read_examples
+from polytask.data.tables.sources import Source
+from polytask.data.tokens import TokenColumn, Tokenizer, tokenize
+from polytask.errors import TableError, listed, quoted
+from polytask.recipe.members import given_labels, new_kind, text_columns
+from polytask.recipe.settings import Recipe, TaskSettings
+from polytask.runtime.cache import cache_folder
+from polytask.tasks.kinds.base import Kind, canonical
+from polytask.tasks.kinds.unlabelled import Unlabelled
+from polytask.tasks.task import Task
+
+from .borrowed import borrowed, put_together, shaped
+from .language import new_masking
+from .record import Splits
+
+
+def read_tables(recipe: Recipe, base: Path, note: Callable[[str], None]) -> dict[str, Splits]:
+    """Read every task's tables. Raises TableError for all tables that are wrong, at once."""
+    found: dict[str, Splits] = {}
+    wrong: list[str] = []
+    lenders_first = sorted(recipe.tasks.items(), key=lambda task: task[1].rows_from is not None)
+    for name, settings in lenders_first:
+        if wrong and settings.rows_from is not None:
+            continue
+        try:
+            found[name] = _read_task(name, recipe, base, found, note)
+            _tell_skipped(name, found[name], note)
+        except TableError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise TableError("\n".join(wrong))
+    return {name: found[name] for name in recipe.tasks}
+
+
+def check_unchanged(noted: Mapping[str, Any], tables: Mapping[str, Splits], run: Path) -> None:
+    """Raise TableError that names the tables which are not what they were when a run began, by their fingerprints."""
+    changed = [
+        f"{task.train.name if task.dev is None or split == 'train' else task.dev.name} (the {split} table of task "
+        f"'{name}') has changed since {run} was started."
+        for name, task in tables.items()
+        for split, fingerprint in task.fingerprints.items()
+        if noted.get(name, {}).get(split) != fingerprint
+    ]
+    if changed:
+        raise TableError("\n".join(dict.fromkeys(changed)))
+
+
+def all_texts(tables: Mapping[str, Splits]) -> Iterator[str]:
+    """Yield every text of every task's training table."""
+    for task in tables.values():
+        for column in task.train.texts:
+            yield from column
+
+
+def source_of(value: str | list[dict[str, object]], base: Path) -> Source:
+    """Return a table's place: relative paths start from ``base``."""
+    if not isinstance(value, str) or value.startswith("hub:"):
+        return value
+    path = base / Path(value).expanduser()
+    return path if not path.is_relative_to(Path.cwd()) else path.relative_to(Path.cwd())
+
+
+def task_rows(data: Examples, task: Task, tokenizer: Tokenizer, *, cache: bool = True) -> TaskRows:
+    """Tokenise a task's rows (kept by content in the cache folder) and encode their labels."""
+    both = task.consistency is not None and task.pair == "cross"
+    layout = Layout(
+        tokenizer,
+        task.max_length,
+        separate=task.pair == "bi",
+        types=task.token_types,
+        both=both,
+        masking=new_masking(task.kind, tokenizer),
+    )
+    place = cache_folder() if cache else None
+    columns = tuple(tokenize(column, tokenizer, place) for column in data.texts)
+    return TaskRows(layout, columns, data.ids, _labels(data, task.kind, columns))
+
+
+def training_rows(data: Examples, task: Task, tokenizer: Tokenizer) -> TaskRows:
+    """Return the rows that a task trains on: for a language model its texts whole, in pieces where they are too long."""
+    rows = task_rows(data, task, tokenizer)
+    return rows.in_pieces() if task.kind.head == "words" else rows
+
+
+def _labels(data: Examples, kind: Kind, columns: Sequence[TokenColumn]) -> Tensor | None:
+    if isinstance(kind, Unlabelled):
+        return kind.labels_of(columns)
+    return kind.collate([kind.encode(label) for label in data.labels]) if data.labels else None
+
+
+def _read_task(
+    name: str, recipe: Recipe, base: Path, found: Mapping[str, Splits], note: Callable[[str], None]
+) -> Splits:
+    settings = recipe.tasks[name]
+    folder = base / Path(recipe.data or ".").expanduser()
+    kind = new_kind(settings, given_labels(settings))
+    fitted = kind if kind.labels or not kind.has_labels else None
+    parts = [] if settings.train is None else [_read(settings.train, settings, folder, fitted)]
+    if settings.rows_from is not None:
+        parts += _borrow(name, recipe, found, fitted, note)
+    train = put_together(name, parts)
+    labels = given_labels(settings)
+    if kind.has_labels and not labels:
+        labels = {label: label for label in _infer(kind, train)}
+    _check_varied(train, labels)
+    dev = None
+    if isinstance(settings.dev, float):
+        rows, held_out = dev_split(train, settings.dev, kind.has_labels, recipe.seed, name)
+        train, dev = train.take(rows), train.take(held_out)
+    elif settings.dev is not None:
+        dev = _read(settings.dev, settings, folder, new_kind(settings, labels))
+    return Splits(
+        _some(train, settings.max_rows, recipe.seed, name, "train"),
+        None if dev is None else _some(dev, settings.dev_rows, recipe.seed, name, "dev"),
+        labels,
+        dev,
+    )
+
+
+def _read(value: str | list[dict[str, object]], settings: TaskSettings, folder: Path, kind: Kind | None) -> Examples:
+    source = source_of(value, folder)
+    check: Callable[[str], object] = kind.encode if kind is not None else (lambda label: None)
+    data = read_examples(source, text_columns(settings), settings.label, settings.id, settings.bad_rows, check)
+    if not len(data):
+        raise TableError(f"{data.name}: no usable row is left ({data.skipped} were skipped).")
+    return shaped(data, settings)
+
+
+def _borrow(
+    name: str, recipe: Recipe, found: Mapping[str, Splits], kind: Kind | None, note: Callable[[str], None]
+) -> list[Examples]:
+    parts, left_out = borrowed(name, recipe, found)
+    if left_out:
+        note(f"Task '{name}': rows not borrowed because they stand in a dev table: {left_out}.")
+    for label in dict.fromkeys(label for part in parts for label in part.labels):
+        try:
+            if kind is not None:
+                kind.encode(label)
+        except ValueError as error:
+            raise TableError(f"Task '{name}' borrows rows whose label {error}") from error
+    return parts
+
+
+def _infer(kind: Kind, train: Examples) -> list[str]:
+    try:
+        return kind.infer(train.labels)
+    except ValueError as error:
+        raise TableError(f"{train.name}: the label column {error}.") from error
+
+
+def _check_varied(train: Examples, labels: Mapping[str, str]) -> None:
+    """Raise TableError when every row has the same label: there is nothing to learn, and no score means anything."""
+    if not train.labels:
+        return
+    first = canonical(train.labels[0])
+    if all(canonical(label) == first for label in train.labels):
+        others = f" (of {listed(labels)})" if labels else ""
+        raise TableError(
+            f"{train.name}: every label is {quoted(first)}{others}; at least two different ones are needed."
+        )
+
+
+def _some(data: Examples, wanted: int | None, seed: int, name: str, split: str) -> Examples:
+    return data if wanted is None else data.take(draw_rows(len(data), wanted, seed, name, split))
+
+
+def _tell_skipped(name: str, tables: Splits, note: Callable[[str], None]) -> None:
+    for table in (tables.train, tables.dev):
+        if table is not None and table.skipped:
+            note(f"{table.name} (task '{name}'): {table.skipped} broken or unlabelled rows are skipped.")

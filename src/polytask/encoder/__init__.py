@@ -1,0 +1,1 @@
+"""Encoders: texts in, vectors out. An architecture is a file here."""

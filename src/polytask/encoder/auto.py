@@ -1,0 +1,273 @@
+"""Any encoder of ``transformers`` (RoBERTa, MPNet, ELECTRA, DeBERTa-v3, ModernBERT, …) behind the encoder contract.
+
+Shapes: P tokens of a packed batch, D width, E width of the word embeddings (D in most models), N texts, L tokens of
+the longest text.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polytask.errors import CheckpointError, need_extra, shown
+from polytask.packing import EncoderOutput, PackedBatch, PackedTokens
+from polytask.runtime.files import disk_errors
+
+from .base import Encoder
+from .foreign.configs import check_encoder, count_parameters, first_lines, settings_of
+from .foreign.names import save_tokenizer
+from .foreign.tensors import open_tensors, read_json
+
+LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
+UNBOUNDED = 1 << 20
+"""What ``positions`` is for a model that states no longest text."""
+
+
+class AutoEncoder(Encoder):
+    """A ``transformers`` model that takes word embeddings and returns the hidden vectors of all its layers.
+
+    The model pads inside; its padding never leaves ``forward``. Weights stay fp32: passes in another type run under
+    autocast. ``positions`` is the length of the longest text that it takes. Its pooler is part of its own forward pass,
+    and so reads the last layer alone.
+    """
+
+    pools_any_layer = False
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.width = int(model.config.hidden_size)
+        self.has_pooler = getattr(model, "pooler", None) is not None
+        self.positions = _positions(model)
+        self.has_types = (getattr(model.config, "type_vocab_size", None) or 0) > 1 and _takes(model, "token_type_ids")
+        layers = [int(match[1]) for name, _ in model.named_parameters() if (match := LAYER.search(name))]
+        self._depth = 1 + max(layers, default=-1)
+
+    def embed(self, batch: PackedBatch) -> Tensor:
+        """Return the rows of the model's own embedding table, ``(P, E)``."""
+        words_PE: Tensor = self.model.get_input_embeddings()(batch.ids_P)
+        return words_PE
+
+    def forward(
+        self, batch: PackedBatch, embeddings: Tensor | None = None, *, dtype: torch.dtype | None = None
+    ) -> EncoderOutput:
+        if batch.longest > self.positions:
+            raise ValueError(f"a text of {batch.longest} tokens; this encoder has {self.positions} positions")
+        words_PE = self.embed(batch) if embeddings is None else embeddings
+        places_P = _places(batch)
+        output = self._run(words_PE, batch, places_P, dtype or self.compute)
+        # Some models normalise their last layer once more: what they call the last hidden state is the truth.
+        blocks = (*output.hidden_states[:-1], output.last_hidden_state)
+        return EncoderOutput(
+            tuple(block_NLD.flatten(0, 1).index_select(0, places_P) for block_NLD in blocks),
+            wrap=lambda layer_PD: PackedTokens(layer_PD, batch.runs),
+            pooled=lambda hidden_PD=None: self._summary(output, hidden_PD),
+        )
+
+    def _run(self, words_PE: Tensor, batch: PackedBatch, places_P: Tensor, dtype: torch.dtype) -> Any:
+        mask_NL = _pad(torch.ones_like(batch.ids_P), places_P, batch)
+        types = {"token_type_ids": _pad(batch.types_P, places_P, batch)} if self.has_types else {}
+        with torch.autocast(words_PE.device.type, dtype, enabled=dtype is not torch.float32):
+            return self.model(
+                inputs_embeds=_pad(words_PE, places_P, batch),
+                attention_mask=mask_NL,
+                output_hidden_states=True,
+                return_dict=True,
+                **types,
+            )
+
+    def _summary(self, output: Any, hidden_PD: Tensor | None) -> Tensor:
+        if not self.has_pooler:
+            raise ValueError("this encoder has no pooler")
+        if hidden_PD is not None:
+            raise ValueError("this encoder's pooler reads its last layer")
+        summary_ND: Tensor = output.pooler_output
+        return summary_ND
+
+    def describe(self) -> dict[str, Any]:
+        config = json.loads(self.model.config.to_json_string(use_diff=False))
+        vocabulary = self.model.get_input_embeddings().num_embeddings
+        return {"architecture": "auto", "vocabulary": vocabulary, "pooler": self.has_pooler, "config": config}
+
+    @property
+    def depth(self) -> int:
+        return self._depth
+
+    def pooler_parameters(self) -> list[nn.Parameter]:
+        pooler = getattr(self.model, "pooler", None)
+        return list(pooler.parameters()) if isinstance(pooler, nn.Module) else []
+
+    def layer_of(self, name: str) -> int:
+        within = LAYER.search(name)
+        if within:
+            return int(within[1]) + 1
+        above = "pooler" in name or "final_norm" in name
+        return self.depth + 1 if above else 0  # relative positions serve all layers: they freeze with the embeddings
+
+
+def load_auto(folder: Path, *, dropout: float | None = None) -> AutoEncoder:
+    """Return the model in a checkpoint folder, in fp32. ``dropout`` replaces every rate that its config states.
+
+    Code in the folder is never run. Raises CheckpointError when the model cannot be read whole, and Unavailable
+    without ``transformers``.
+    """
+    transformers = _transformers()
+    stated = read_json(folder / "config.json")
+    source = str(folder / "config.json")
+    if dropout is not None:
+        stated |= dict.fromkeys(_dropouts(stated), dropout)
+    with _quietly(transformers):
+        settings = settings_of(transformers, stated, source)
+        check_encoder(transformers, settings, source)
+        _check_size(transformers, settings, folder)
+        try:
+            model, found = transformers.AutoModel.from_pretrained(
+                folder,
+                config=settings,
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are reported below, by name
+            )
+        except Exception as error:  # transformers raises whatever the libraries below it raise
+            raise CheckpointError(f"{folder} cannot be read by transformers: {first_lines(error)}") from error
+    _check(found, folder)
+    return _wrap(model, pooler=not found["missing_keys"], source=str(folder))
+
+
+def auto_tokenizer(folder: Path) -> str:
+    """Return a checkpoint's tokenizer as ``tokenizer.json`` text, converted by transformers where it has another form.
+
+    Raises CheckpointError when it cannot be read, and Unavailable without ``transformers``.
+    """
+    if (folder / "tokenizer.json").is_file():
+        return (folder / "tokenizer.json").read_text(encoding="utf-8")
+    transformers = _transformers()
+    try:
+        with _quietly(transformers):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        return str(tokenizer.backend_tokenizer.to_str())
+    except Exception as error:  # transformers raises whatever the libraries below it raise
+        raise CheckpointError(f"The tokenizer in {folder} cannot be converted: {first_lines(error)}") from error
+
+
+def build_auto(description: Mapping[str, Any]) -> AutoEncoder:
+    """Return a new encoder, with new weights, from what ``AutoEncoder.describe`` gave."""
+    transformers, config = _transformers(), description["config"]
+    if not isinstance(config, dict):
+        raise CheckpointError(f"The description of an encoder has no config, but {shown(config)}.")
+    with _quietly(transformers):
+        settings = settings_of(transformers, config, "The description")
+        check_encoder(transformers, settings, "The description")
+        model = transformers.AutoModel.from_config(settings, dtype=torch.float32, trust_remote_code=False)
+    return _wrap(model, pooler=bool(description["pooler"]), source="the description")
+
+
+def save_auto(encoder: AutoEncoder, folder: Path, tokenizer_json: str | None) -> None:
+    """Write a model, and its tokenizer when given, so that ``transformers`` loads the same numbers from ``folder``."""
+    with disk_errors(folder), _quietly(_transformers()):
+        folder.mkdir(parents=True, exist_ok=True)
+        encoder.model.save_pretrained(folder)
+    if tokenizer_json is not None:
+        save_tokenizer(folder, tokenizer_json, positions=encoder.positions, types=2 if encoder.has_types else 1)
+
+
+def _check_size(transformers: Any, settings: Any, folder: Path) -> None:
+    # Read by our own eyes first: what would run code or lead elsewhere is refused, and so is what would fill the memory.
+    with open_tensors(folder) as stored:
+        held = sum(math.prod(tensor.shape) for tensor in stored.values())
+    wanted = count_parameters(transformers, settings, str(folder / "config.json"))
+    if wanted > 2 * held:
+        source = folder / "config.json"
+        raise CheckpointError(f"{source} asks for {wanted:,} parameters; the checkpoint holds {held:,}.")
+
+
+def _check(found: Mapping[str, Any], folder: Path) -> None:
+    # transformers would draw at random what it does not find; only a pooler may be missing.
+    for name, stored, wanted in sorted(found["mismatched_keys"]):
+        shapes = f"{tuple(stored)}; config.json asks for {tuple(wanted)}"
+        raise CheckpointError(f"{folder}: the tensor '{name}' has the shape {shapes}.")
+    for name in sorted(found["missing_keys"]):
+        if not name.startswith("pooler."):
+            raise CheckpointError(f"The checkpoint {folder} lacks the tensor '{name}'.")
+
+
+def _wrap(model: Any, *, pooler: bool, source: str) -> AutoEncoder:
+    if getattr(model.config, "is_encoder_decoder", False) or not _takes(model, "inputs_embeds"):
+        raise CheckpointError(f"{source} holds a {type(model).__name__}; wanted an encoder that takes word embeddings.")
+    if not pooler and getattr(model, "pooler", None) is not None:
+        model.pooler = None  # transformers would have drawn its weights at random
+    return AutoEncoder(model)
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise need_extra("transformers", "hub", "An encoder other than BERT") from error
+    return transformers
+
+
+@contextmanager
+def _quietly(transformers: Any) -> Iterator[None]:
+    """Keep transformers from writing reports, bars and warnings: what matters in them is checked here."""
+    log = transformers.utils.logging
+    level, bar = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.set_verbosity(level)
+        if bar:
+            log.enable_progress_bar()
+
+
+def _dropouts(config: Mapping[str, Any]) -> list[str]:
+    numbers = (int, float)
+    return [
+        key
+        for key, value in config.items()
+        if "dropout" in key and isinstance(value, numbers) and "classifier" not in key
+    ]
+
+
+def _takes(model: Any, argument: str) -> bool:
+    return argument in inspect.signature(model.forward).parameters
+
+
+def _positions(model: Any) -> int:
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa and MPNet count positions from the row after the padding's.
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return int(getattr(model.config, "max_position_embeddings", None) or UNBOUNDED)
+
+
+def _places(batch: PackedBatch) -> Tensor:
+    """Return where each token of the stream stands among the ``N * L`` places of the padded block."""
+    device = batch.ids_P.device
+    lengths_N = torch.tensor(batch.lengths, device=device)
+    texts_P = torch.arange(batch.texts, device=device).repeat_interleave(lengths_N, output_size=batch.tokens)
+    return texts_P * batch.longest + batch.positions_P
+
+
+def _pad(stream_P: Tensor, places_P: Tensor, batch: PackedBatch) -> Tensor:
+    """Return a stream ``(P, …)`` as a block ``(N, L, …)`` with zeros where no token is."""
+    flat = stream_P.new_zeros((batch.texts * batch.longest, *stream_P.shape[1:])).index_copy(0, places_P, stream_P)
+    return flat.view(batch.texts, batch.longest, *stream_P.shape[1:])

@@ -1,0 +1,1 @@
+"""Other people's checkpoints: where they come from, what their tensors and settings are called."""

@@ -1,0 +1,1 @@
+"""What a person asks for, from start to end: train, resume, dry run, the proof that a run survives being killed."""

@@ -1,0 +1,60 @@
+"""A run's journal: one JSON object a line, in the order of events."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from polytask.errors import RunFolderError
+from polytask.runtime import files
+
+
+class Journal:
+    """One JSON object a line, in the order of events."""
+
+    def __init__(self, path: Path, length: int = 0) -> None:
+        """Open the journal and cut it to ``length`` bytes, what the last checkpoint knew of it.
+
+        Raises RunFolderError when it is shorter than that.
+        """
+        self.path = path
+        with files.disk_errors(path), ExitStack() as opened:
+            self._file = opened.enter_context(path.open("ab"))
+            known = self._file.seek(0, os.SEEK_END)
+            if known < length:
+                raise RunFolderError(
+                    f"{path} has {known} bytes; at the last checkpoint it had {length}. It was altered."
+                )
+            if known > length:
+                files.cut(self._file, length)
+            opened.pop_all()
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append an event. Raises StorageError when the disk is full."""
+        line = json.dumps({"event": event, **fields}, ensure_ascii=False, allow_nan=False)
+        with files.disk_errors(self.path):
+            files.append(self._file, line.encode() + b"\n")
+
+    @property
+    def length(self) -> int:
+        return self._file.tell()
+
+    def sync(self) -> None:
+        """Wait until the events are on the disk."""
+        with files.disk_errors(self.path):
+            files.sync(self.path)
+
+    def close(self) -> None:
+        with files.disk_errors(self.path):
+            self._file.close()
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """Return the events of a journal; a line that a crash tore off is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [json.loads(line) for line in lines]
