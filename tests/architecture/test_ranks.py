@@ -167,7 +167,7 @@ def test_a_wrong_import_is_caught_in_every_dress(module: str, line: str, wrong: 
     [
         ("polytask.data.rows", "from .tokens import Tokenizer"),
         ("polytask.data.rows", "from . import tokens"),
-        ("polytask.data.rows", "from polytask import metrics"),
+        ("polytask.data.rows", "from polytask import packing"),
         ("polytask.data.rows", "from polytask.runtime.files import written_aside"),
         ("polytask.tasks.task", "from .kinds.base import Kind"),
         ("polytask.data.mixing.joint", "from polytask.data.batching import Cut"),

