@@ -1,16 +1,66 @@
-"""One tree of errors. Each message says what came, what was wanted, and what is near."""
+"""One tree of errors. Each message says what came, what was wanted, and what is near.
+
+PolytaskError                  exit code 1
+├── UserError                  2: the recipe, a table or an argument is wrong
+│   ├── RecipeError
+│   │   └── OptionError        options that a member does not take
+│   ├── TableError
+│   ├── CheckpointError
+│   └── RunFolderError
+├── StorageError
+├── Unavailable
+├── NonFiniteLoss
+├── OutOfMemory
+└── Interrupted                130
+"""
 
 from __future__ import annotations
 
 import difflib
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What would help: a key of ``REMEDIES``, and the name that its sentence speaks of.
+
+    The library words it in arguments, the command line in its own flags and commands.
+    """
+
+    key: str
+    name: str = ""
+
+
+REMEDIES = {
+    "out": "Give another 'out'.",
+    "resume or out": "Give another 'out', or resume that run.",
+    "elsewhere": "Go on all the same with elsewhere=True.",
+    "resume": "Go on with polytask.resume({name!r}).",
+    "room": "Make room, then go on with polytask.resume({name!r}).",
+}
+"""How a Python caller is told."""
 
 
 class PolytaskError(Exception):
     """Any failure that polytask foresees; its text is meant for the person, without a traceback."""
 
     exit_code = 1
+
+    def __init__(self, message: str, remedy: Remedy | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return self.worded(REMEDIES)
+
+    def worded(self, remedies: Mapping[str, str]) -> str:
+        """Return the message with its remedy in somebody's words."""
+        if self.remedy is None:
+            return self.message
+        return f"{self.message} {remedies[self.remedy.key].format(name=self.remedy.name)}"
 
 
 class UserError(PolytaskError):

@@ -6,7 +6,7 @@ Read off the source, so that lazy imports, those under ``TYPE_CHECKING`` and mod
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,9 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src"
 RANKS = {
-    12: ("__main__",),
-    11: ("cli", ""),  # "" is polytask/__init__.py
+    13: ("__main__",),
+    12: ("cli",),
+    11: ("",),  # polytask/__init__.py, the door
     10: ("starter",),
     9: ("jobs", "inference"),
     8: ("assembly",),
@@ -103,6 +104,24 @@ def complaints(source: str, module: str, is_package: bool = False) -> list[str]:
     return found
 
 
+def circle_among(arrows: Mapping[str, set[str]]) -> list[str]:
+    """Return the names of a circle, from one back to itself, or nothing."""
+    done: set[str] = set()
+
+    def walk(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        for other in sorted(arrows.get(name, ())):
+            if found := walk(other, [*path, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(arrows) if (found := walk(name, []))), [])
+
+
 def calls_in(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
     """Yield every call by the name it is written with, such as ``torch.load``."""
     for node in ast.walk(tree):
@@ -127,6 +146,33 @@ def test_no_import_points_up_or_sideways(module: str) -> None:
     assert not found, found[0]
 
 
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not even inside a room, lazily, or for types alone: what stands in a circle is one module in several files."""
+    arrows = {
+        module: {
+            entry.target
+            for entry in imports_of(ast.parse(file.read_text(encoding="utf-8")), module, file.name == "__init__.py")
+            # A package imports its members by name; a member that imports its package's folder imports nothing of them.
+            if not entry.named and entry.target != module
+        }
+        for module, file in FILES.items()
+    }
+    found = circle_among(arrows)
+    assert not found, " -> ".join(found)
+
+
+@pytest.mark.parametrize(
+    ("arrows", "found"),
+    [
+        ({"a": {"b"}, "b": {"c"}, "c": set()}, []),
+        ({"a": {"b"}, "b": {"c"}, "c": {"b"}}, ["b", "c", "b"]),
+        ({"a": {"b", "c"}, "b": {"d"}, "c": {"d"}, "d": set()}, []),
+    ],
+)
+def test_a_circle_is_found(arrows: dict[str, set[str]], found: list[str]) -> None:
+    assert circle_among(arrows) == found
+
+
 def test_the_lazy_names_of_the_package_are_read_too() -> None:
     file = FILES["polytask"]
     targets = {entry.target for entry in imports_of(ast.parse(file.read_text(encoding="utf-8")), "polytask", True)}
@@ -147,6 +193,7 @@ def test_the_lazy_names_of_the_package_are_read_too() -> None:
         ("polytask.model", "from . import errors", "crosses rooms with a dot"),
         ("polytask.model", "from polytask.kitchen import stove", "without a rank"),
         ("polytask.errors", "import polytask", "points up"),
+        ("polytask.cli.main", "from polytask import __main__", "points up"),
         ("polytask.registry", "from polytask.run.index import Index", "neighbour"),
         (
             "polytask.training.step",

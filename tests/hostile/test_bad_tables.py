@@ -639,7 +639,7 @@ def test_predictions_do_not_take_the_place_of_their_table(polytask: Polytask, ru
         said = polytask("predict", run, table, "--task", "t", "--output", output)
         assert (said.code, said.err) == (
             2,
-            f"error: {output} is the table itself; its predictions would take its place: give another --output.\n",
+            f"error: {output} is the table itself; its predictions would take its place; name another file for them.\n",
         )
     assert table.read_text(encoding="utf-8") == GOOD
     said = polytask("predict", run, table, "--task", "t", "--output", tmp_path)

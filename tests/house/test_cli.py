@@ -247,7 +247,7 @@ def test_what_is_wrong_with_a_recipe_is_code_2(polytask: Polytask, recipe: Path,
     assert_one_sentence(
         polytask("train", recipe, *out, "--set", "sed=1"), 2, "sed: there is no such key", "Did you mean 'seed'"
     )
-    assert_one_sentence(polytask("train", recipe, *out, "--set", "seed"), 2, "--set takes KEY=VALUE")
+    assert_one_sentence(polytask("train", recipe, *out, "--set", "seed"), 2, "An override is KEY=VALUE")
     aggregator = ("--set", "stages.0.aggregator=pcgrad")
     assert_one_sentence(polytask("train", recipe, *out, *aggregator), 2, "puts one task in a step", 'mixing = "joint"')
     label = ("--set", "tasks.sentiment.label=mood")

@@ -248,8 +248,8 @@ def test_overrides_apply_in_order(tables: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("seed", "--set takes KEY=VALUE"),
-        ("=3", "--set takes KEY=VALUE"),
+        ("seed", "An override is KEY=VALUE"),
+        ("=3", "An override is KEY=VALUE"),
         ("stages.2.epochs=1", "'2' should be a number below 2"),
         ("stages.first.epochs=1", "'first' should be a number below 2"),
         ("seed.x=1", "there is nothing below '3'"),

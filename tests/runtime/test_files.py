@@ -90,13 +90,11 @@ def test_a_new_folder_may_be_there_only_when_it_is_empty(tmp_path: Path) -> None
     (tmp_path / "deep" / "run" / "x").write_text("")
     for taken in (tmp_path / "deep" / "run", tmp_path / "deep" / "run" / "x"):
         with pytest.raises(
-            RunFolderError, match="already exists, is not empty and is no run folder; give another --out"
+            RunFolderError, match=r"already exists, is not empty and is no run folder\. Give another .out."
         ):
             files.new_folder(taken)
     (tmp_path / "deep" / "run" / "recipe.toml").write_text("")
-    with pytest.raises(
-        RunFolderError, match="already exists and is not empty; give another --out, or `polytask resume`"
-    ):
+    with pytest.raises(RunFolderError, match=r"already exists and is not empty\. Give another .out., or resume"):
         files.new_folder(tmp_path / "deep" / "run")
 
 

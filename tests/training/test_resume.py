@@ -370,7 +370,7 @@ def test_other_surroundings_are_refused_unless_told(tiny: Tiny, tmp_path: Path) 
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
-        with pytest.raises(RunFolderError, match=rf"threads: {threads}, here {threads + 1}.*--elsewhere"):
+        with pytest.raises(RunFolderError, match=rf"threads: {threads}, here {threads + 1}.*elsewhere=True"):
             resume(run)
         assert RunFolder(run).read_index().step == 5
         resume(run, elsewhere=True)

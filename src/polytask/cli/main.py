@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from polytask import __version__
 from polytask.errors import PolytaskError, UserError, one_line
 
 from . import progress
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from polytask.jobs.dry import Outlook
 
 app = typer.Typer(
-    help="Fine-tune one encoder on several sentence tasks at once, and put the result to work.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -42,6 +42,16 @@ Checkpoint = Annotated[str, typer.Option(help='"best", "last", or "best-TASK".')
 Device = Annotated[str | None, typer.Option(help='"cpu", "cuda" or "mps"; that of the training by default.')]
 
 
+REMEDIES = {
+    "out": "Give another --out.",
+    "resume or out": "Give another --out, or `polytask resume` it.",
+    "elsewhere": "Go on all the same with --elsewhere.",
+    "resume": "Go on with: polytask resume {name}",
+    "room": "Make room, then go on with: polytask resume {name}",
+}
+"""What helps, in this command line's words."""
+
+
 class Split(StrEnum):
     dev = "dev"
     train = "train"
@@ -51,6 +61,21 @@ class Format(StrEnum):
     csv = "csv"
     jsonl = "jsonl"
     cs224n = "cs224n"
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"polytask {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Fine-tune one encoder on several sentence tasks at once, and put the result to work."""
 
 
 @app.command()
@@ -276,7 +301,7 @@ def main() -> None:
     except _Interrupted:
         _leave("Stopped at once. A run that had begun is as at its last checkpoint: polytask resume RUN.", 130)
     except PolytaskError as error:
-        _leave(str(error), error.exit_code)
+        _leave(error.worded(REMEDIES), error.exit_code)
     except Exception as error:
         _leave(f"polytask did not foresee this: {type(error).__name__}: {error} (--debug shows where).", 1)
     finally:

@@ -98,10 +98,10 @@ class Predictor:
         record = self.task(task)
         columns = list(text) or list(record.text)
         if len(columns) != len(record.text):
-            raise UserError(f"Task '{task}' reads {len(record.text)} text column(s); --text names {len(columns)}.")
+            raise UserError(f"Task '{task}' reads {len(record.text)} text column(s); {len(columns)} are named.")
         if isinstance(table, str | Path) and output.exists() and Path(table).exists() and output.samefile(table):
             raise UserError(
-                f"{output} is the table itself; its predictions would take its place: give another --output."
+                f"{output} is the table itself; its predictions would take its place; name another file for them."
             )
         data = read_examples(table, columns, None, record.id, "refuse")
         with predictions_file(output, record, format) as write:

@@ -14,7 +14,7 @@ from polytask.assembly.parts import Parts, build
 from polytask.data.tables.problems import RowProblems
 from polytask.data.tables.sources import Source, read_table
 from polytask.encoder.base import Encoder
-from polytask.errors import RunFolderError
+from polytask.errors import Remedy, RunFolderError
 from polytask.recipe.load import load_recipe
 from polytask.recipe.members import text_columns
 from polytask.recipe.settings import Recipe, TaskSettings
@@ -136,8 +136,8 @@ def rebuild(folder: RunFolder, note: Callable[[str], None], processes: Processes
     changes = _changes(notes.get("surroundings", {}), here)
     if changes and not elsewhere:
         raise RunFolderError(
-            f"{path} was trained elsewhere ({'; '.join(changes)}), so the result would not be bit-identical. "
-            "Go on all the same with --elsewhere."
+            f"{path} was trained elsewhere ({'; '.join(changes)}), so the result would not be bit-identical.",
+            Remedy("elsewhere"),
         )
     return build(loaded, note, folder, notes)
 

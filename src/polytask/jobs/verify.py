@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from polytask.errors import PolytaskError, RunFolderError
+from polytask.errors import PolytaskError, Remedy, RunFolderError
 from polytask.recipe.load import Loaded, load_recipe
 from polytask.recipe.settings import Recipe, StageSettings, TaskSettings
 from polytask.recipe.toml import to_toml
@@ -248,7 +248,7 @@ def _folder(out: Path | None) -> Iterator[Path]:
     try:
         scratch = Path(tempfile.mkdtemp(prefix="polytask-"))
     except OSError as error:
-        raise RunFolderError(f"There is no room for a temporary folder ({error}); give one with --out.") from error
+        raise RunFolderError(f"There is no room for a temporary folder ({error}).", Remedy("out")) from error
     try:
         yield scratch
     finally:

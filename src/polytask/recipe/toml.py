@@ -46,7 +46,7 @@ def apply_overrides(tables: dict[str, Any], overrides: Iterable[str]) -> dict[st
         path, equals, text = override.partition("=")
         parts = [part.strip() for part in path.split(".")]
         if not equals or "" in parts:
-            raise RecipeError(f"--set takes KEY=VALUE, as in stages.0.epochs=1; it was given '{override}'.")
+            raise RecipeError(f"An override is KEY=VALUE, as in stages.0.epochs=1; it was given '{override}'.")
         tables = _with(tables, parts, _value(text.strip()), override)
     return tables
 
@@ -73,14 +73,14 @@ def _with(tables: Any, path: Sequence[str], value: Any, override: str) -> Any:
     key, rest = path[0], path[1:]
     if isinstance(tables, list):
         if not key.isdecimal() or len(key) > 9 or int(key) >= len(tables):
-            raise RecipeError(f"--set {override}: '{key}' should be a number below {len(tables)}.")
+            raise RecipeError(f"The override {override}: '{key}' should be a number below {len(tables)}.")
         return [*tables[: int(key)], _with(tables[int(key)], rest, value, override), *tables[int(key) + 1 :]]
     if isinstance(tables, str) and not key.isdecimal():
         tables = {"name": tables}  # head = "mlp" is short for head = { name = "mlp" }
     if isinstance(tables, bool):
         tables = {}  # symmetric = true is short for a table of defaults
     if not isinstance(tables, dict):
-        raise RecipeError(f"--set {override}: there is nothing below '{tables}' that '{key}' could be.")
+        raise RecipeError(f"The override {override}: there is nothing below '{tables}' that '{key}' could be.")
     default: Any = [{}] if key == "stages" else {}
     return {**tables, key: _with(tables.get(key, default), rest, value, override)}
 

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from polytask.errors import RunFolderError
+from polytask.errors import Remedy, RunFolderError
 from polytask.runtime import files
 
 from .confined import check_confined
@@ -138,7 +138,7 @@ class RunFolder:
 
     def _clear(self) -> None:
         if self.recipe.exists():
-            raise RunFolderError(f"{self.path} has become a run in the meantime; give another --out.")
+            raise RunFolderError(f"{self.path} has become a run in the meantime.", Remedy("out"))
         with files.disk_errors(self.path):
             for name in (*_KINDS, self.predictions.name, "tables"):
                 files.remove_tree(self.path / name)

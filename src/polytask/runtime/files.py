@@ -17,7 +17,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import IO
 
-from polytask.errors import RunFolderError, StorageError
+from polytask.errors import Remedy, RunFolderError, StorageError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -95,8 +95,8 @@ def new_folder(path: Path) -> None:
     """Make a folder that is not there yet, or is empty. Raises RunFolderError for one that holds something."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         if not (path / "recipe.toml").is_file():
-            raise RunFolderError(f"{path} already exists, is not empty and is no run folder; give another --out.")
-        raise RunFolderError(f"{path} already exists and is not empty; give another --out, or `polytask resume` it.")
+            raise RunFolderError(f"{path} already exists, is not empty and is no run folder.", Remedy("out"))
+        raise RunFolderError(f"{path} already exists and is not empty.", Remedy("resume or out"))
     make_folder(path)
 
 

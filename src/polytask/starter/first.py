@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from polytask.errors import RecipeError, UserError
+from polytask.errors import RecipeError, Remedy, UserError
 from polytask.runtime.files import write_text
 
 from .survey import Survey, pair_up, survey
@@ -19,7 +19,7 @@ def first_recipe(tables: Sequence[str | Path], out: Path) -> list[str]:
     Raises TableError for a table whose texts or label cannot be told apart, RecipeError if ``out`` is there already.
     """
     if out.exists():
-        raise RecipeError(f"{out} already exists; give another --out.")
+        raise RecipeError(f"{out} already exists.", Remedy("out"))
     pairs, notes = pair_up(tables)
     if not pairs:
         raise UserError("None of these tables can be trained on:\n" + "\n".join(f"  {note}" for note in notes))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from polytask.data.batching import padding_share
 from polytask.data.rows import TaskRows
-from polytask.errors import Interrupted, StorageError
+from polytask.errors import Interrupted, Remedy, StorageError
 from polytask.evaluation.predictions import write_predictions
 from polytask.evaluation.scoring import Scores, aggregate, first_metrics, predict_logits, score
 from polytask.model import SHARED, Model
@@ -72,7 +72,7 @@ class Trainer:
                     self._run_stage(stage, stop)
                 self._finish()
         except StorageError as error:
-            raise StorageError(f"{error} Make room, then go on with: polytask resume {self.folder.path}") from error
+            raise StorageError(error.message, Remedy("room", str(self.folder.path))) from error
         finally:
             self.journal.close()
         return self.index
@@ -109,7 +109,7 @@ class Trainer:
                 self._commit(step, stage, done, gives_up)
             if stops:
                 by = stop.signal or "another process"
-                raise Interrupted(f"Stopped by {by}. Go on with: polytask resume {self.folder.path}")
+                raise Interrupted(f"Stopped by {by}.", Remedy("resume", str(self.folder.path)))
             if gives_up:
                 break
         step.release()
