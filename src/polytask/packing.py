@@ -49,8 +49,8 @@ class PackedBatch:
     """One stream of the real tokens of N texts (or N pairs joined into one text).
 
     ``ids_P``, ``types_P``, ``positions_P`` are int64; ``order_N`` says at which place among the pooled vectors a row's
-    text is, and is None when the n-th text is the n-th row's. ``masked_NK`` says where in the stream the K tokens of
-    each text are that were masked, and is None when none were.
+    text is, and is None when the n-th text is the n-th row's. ``asked_NK`` says where in the stream the K tokens of
+    each text are that its task asks about (those that were masked), and is None for tasks of whole texts.
     """
 
     ids_P: Tensor
@@ -59,7 +59,7 @@ class PackedBatch:
     lengths: tuple[int, ...]
     runs: tuple[Run, ...]
     order_N: Tensor | None = None
-    masked_NK: Tensor | None = None
+    asked_NK: Tensor | None = None
 
     @classmethod
     def pack(cls, texts: Sequence[ArrayLike], types: Sequence[ArrayLike] | None = None) -> PackedBatch:
@@ -98,10 +98,8 @@ class PackedBatch:
             part.to(device, non_blocking=True) for part in (self.ids_P, self.types_P, self.positions_P)
         )
         order_N = None if self.order_N is None else self.order_N.to(device, non_blocking=True)
-        masked_NK = None if self.masked_NK is None else self.masked_NK.to(device, non_blocking=True)
-        return replace(
-            self, ids_P=ids_P, types_P=types_P, positions_P=positions_P, order_N=order_N, masked_NK=masked_NK
-        )
+        asked_NK = None if self.asked_NK is None else self.asked_NK.to(device, non_blocking=True)
+        return replace(self, ids_P=ids_P, types_P=types_P, positions_P=positions_P, order_N=order_N, asked_NK=asked_NK)
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,40 @@ def test_no_import_points_up_or_sideways(module: str) -> None:
     assert not found, found[0]
 
 
+def open_rooms() -> dict[str, str]:
+    """Return the folder of each open room, with the room that it is in: where members are found by looking."""
+    rooms: dict[str, str] = {}
+    for module, file in FILES.items():
+        for name, call in calls_in(ast.parse(file.read_text(encoding="utf-8"))):
+            if name == "Registry":
+                folder = next(arg.value for arg in call.args if isinstance(arg, ast.Constant) and arg.value in FILES)
+                rooms[str(folder)] = module
+    return rooms
+
+
+def test_an_open_room_is_known_by_its_base_alone() -> None:
+    """Whoever imports one member from outside asks which member it is; that, the contract in ``base`` answers."""
+    rooms = open_rooms()
+    assert {"polytask.heads.pooling", "polytask.tasks.kinds", "polytask.aggregators"} <= rooms.keys()
+    found = []
+    for module, file in FILES.items():
+        for entry in imports_of(ast.parse(file.read_text(encoding="utf-8")), module, file.name == "__init__.py"):
+            folder, _, member = entry.target.rpartition(".")
+            inside = module == folder or module.startswith(f"{folder}.")
+            single = folder in rooms and entry.target in FILES and not is_package(entry.target)
+            if single and member not in ("base", *SHARED_BY_MEMBERS) and not inside:
+                found.append(f"{module}, line {entry.line}: {entry.target}")
+    assert not found, "\n".join(found)
+
+
+SHARED_BY_MEMBERS: set[str] = set()
+"""Modules of open rooms that hold no member and serve others, too."""
+
+
+def is_package(module: str) -> bool:
+    return FILES[module].name == "__init__.py"
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """Not even inside a room, lazily, or for types alone: what stands in a circle is one module in several files."""
     arrows = {

@@ -142,7 +142,7 @@ def test_a_run_with_it_survives_a_crash_bit_for_bit_and_predicts(
         assert len(predictor.predict(task, texts)) == 1
 
 
-@pytest.mark.parametrize("kind", [name for name in kinds.names() if not kinds.member(name).reads_labels])
+@pytest.mark.parametrize("kind", [name for name in kinds.names() if "label" not in kinds.member(name).takes])
 @pytest.mark.parametrize("name", regularizers.names())
 def test_a_regularizer_acts_on_pretraining_and_survives_a_crash(
     tiny: Tiny, survivor: Survivor, name: str, kind: str

@@ -21,7 +21,7 @@ MASK = TOKENIZER.mask or 0
 def table(lengths: list[int], rate: float = 0.15) -> TaskRows:
     generator = np.random.default_rng(0)
     texts = [" ".join(generator.choice(WORDS, length)) for length in lengths]
-    layout = Layout(TOKENIZER, 512, masking=Masking(MASK, TOKENIZER.ordinary(), rate))
+    layout = Layout(TOKENIZER, 512, ask=Masking(MASK, TOKENIZER.ordinary(), rate))
     ids = [str(row) for row in range(len(texts))]
     return TaskRows(layout, (tokenize(texts, TOKENIZER),), ids, torch.zeros(len(texts)))
 
@@ -35,9 +35,9 @@ def clean(rows: TaskRows, batch: RowBatch) -> torch.Tensor:
 def asked(batch: RowBatch) -> torch.Tensor:
     """Return the places that are asked for, each once."""
     (stream,) = batch.streams
-    assert stream.masked_NK is not None
+    assert stream.asked_NK is not None
     assert batch.labels_N is not None
-    return stream.masked_NK[batch.labels_N != NO_LABEL]
+    return stream.asked_NK[batch.labels_N != NO_LABEL]
 
 
 def test_rates_over_many_draws() -> None:
@@ -70,8 +70,8 @@ def test_labels_are_the_tokens_that_were_there_and_nothing_else_has_changed(
     batch = rows.pack(range(len(lengths)), (key,))
     (stream,) = batch.streams
     assert batch.labels_N is not None
-    assert stream.masked_NK is not None
-    assert batch.labels_N.shape == stream.masked_NK.shape
+    assert stream.asked_NK is not None
+    assert batch.labels_N.shape == stream.asked_NK.shape
     before_P, places = clean(rows, batch), asked(batch)
     assert torch.equal(batch.labels_N[batch.labels_N != NO_LABEL], before_P[places])
     assert len({*places.tolist()}) == len(places)
@@ -89,11 +89,11 @@ def test_every_text_is_asked_for_its_own_tokens_and_for_one_at_least(lengths: li
     batch = rows.pack(range(len(lengths)), (1,))
     (stream,) = batch.streams
     assert batch.labels_N is not None
-    assert stream.masked_NK is not None
+    assert stream.asked_NK is not None
     bounds = stream.bounds()
     for text in range(len(lengths)):
-        assert (stream.masked_NK[text] >= bounds[text]).all()
-        assert (stream.masked_NK[text] < bounds[text + 1]).all()
+        assert (stream.asked_NK[text] >= bounds[text]).all()
+        assert (stream.asked_NK[text] < bounds[text + 1]).all()
         assert (batch.labels_N[text] != NO_LABEL).any()
 
 

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from polytask.assembly.language import new_token_head
 from polytask.data.masking import NO_LABEL
 from polytask.data.tokens import Tokenizer
 from polytask.encoder.base import WordEmbedding
@@ -47,7 +46,8 @@ def saved(folder: Path, **changes: Any) -> Any:
 
 def ours(folder: Path) -> Model:
     encoder = load_bert(folder)
-    head, stored = new_token_head("words", encoder), load_language_head(folder)
+    head, stored = kinds.create("mlm", {}).own_head(encoder, None, None), load_language_head(folder)
+    assert head is not None
     assert stored is not None
     head.head.load_state_dict(stored)
     return Model({"shared": encoder}, {"words": head}, {"words": "shared"})
@@ -66,8 +66,8 @@ def batch() -> tuple[RowBatch, Tensor, Tensor]:
         labels_NL[row, chosen] = labels_NK[row]
     stream = PackedBatch.pack([text.numpy() for text in texts])
     starts = stream.bounds()[:-1].long()
-    masked_NK = torch.stack([start + chosen for start, chosen in zip(starts, places, strict=True)])
-    stream = PackedBatch(stream.ids_P, stream.types_P, stream.positions_P, stream.lengths, stream.runs, None, masked_NK)
+    asked_NK = torch.stack([start + chosen for start, chosen in zip(starts, places, strict=True)])
+    stream = PackedBatch(stream.ids_P, stream.types_P, stream.positions_P, stream.lengths, stream.runs, None, asked_NK)
     return RowBatch((stream,), labels_NK, (0, 1, 2, 3)), ids_NL, labels_NL
 
 

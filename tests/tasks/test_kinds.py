@@ -52,7 +52,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 for variant, (base, options) in VARIANTS.items():
     EXAMPLES[variant] = replace(EXAMPLES[base], options={**EXAMPLES[base].options, **options})
-LABELLED = [name for name in kinds.names() if kinds.member(name).reads_labels]
+LABELLED = [name for name in kinds.names() if "label" in kinds.member(name).takes]
 WIDTHS = {"mlm": (3, 7), "ranking": (12,)}
 """Shape of a row's logits, where the encoder settles it: three masked tokens of seven words, two vectors of six numbers."""
 
@@ -479,7 +479,7 @@ def test_two_logits_are_a_softmax_of_two_classes() -> None:
 def test_scores_from_a_cosine_are_those_of_the_reports(output: str, wanted: list[float]) -> None:
     cosine_N1 = torch.tensor([[-1.0], [-0.5], [0.0], [0.5], [1.0]])
     kind = new("regression", output=output, unit=1.0)
-    assert kind.takes == "cosine"
+    assert kind.reads == "cosine"
     assert kind.loss(cosine_N1, torch.zeros(5)).tolist() == pytest.approx([score**2 for score in wanted])
     assert kind.decode(cosine_N1).values == [max(score, 0.0) for score in wanted]
     other = new("regression", output=output, unit=1.0, range=[1.0, 3.0])

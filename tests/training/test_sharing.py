@@ -101,7 +101,7 @@ def test_words_are_predicted_through_the_table_of_their_own_encoder(tiny: Tiny, 
     head, encoder = model.head("words"), model.encoder("words")
     assert isinstance(head, TokenHead)
     assert isinstance(encoder, Bert)
-    assert getattr(head.decode, "__self__", None) is encoder.embeddings.word
+    assert getattr(head.head.decode, "__self__", None) is encoder.embeddings.word
     assert encoder is not model.encoders["shared"]
 
 

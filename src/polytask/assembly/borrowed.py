@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from polytask.data.tables.examples import Examples
-from polytask.data.tables.reshape import each_text, joined, twice, without
+from polytask.data.tables.reshape import joined, without
 from polytask.errors import TableError, listed
-from polytask.recipe.objectives import kind_of
+from polytask.recipe.members import kind_of
 from polytask.recipe.settings import Recipe, RowsFrom, TaskSettings
 from polytask.tasks.kinds.base import kinds
 
@@ -32,19 +32,6 @@ def borrowed(name: str, recipe: Recipe, found: Mapping[str, Splits]) -> tuple[li
     return [part for part in kept if len(part)], sum(map(len, parts)) - sum(map(len, kept))
 
 
-def shaped(data: Examples, settings: TaskSettings, *, each: bool = False) -> Examples:
-    """Return rows in the shape that a task's kind reads: single texts for a language model, pairs for ranking."""
-    kind = kind_of(settings)
-    if kind.reads_labels:
-        return data
-    data = replace(data, labels=[])
-    if kind.head == "words" or each:
-        data = each_text(data)
-    if kind.head == "vectors" and len(data.texts) == 1:
-        return twice(each_text(data))
-    return data
-
-
 def put_together(name: str, parts: list[Examples]) -> Examples:
     """Return a task's rows from wherever they come. Raises TableError when there are none."""
     if not parts:
@@ -60,7 +47,7 @@ def _parts(rows: RowsFrom, settings: TaskSettings, recipe: Recipe, found: Mappin
         data = tables.train if split == "train" else tables.dev
         assert data is not None
         chosen = data if rows.label is None else _with_label(data, rows, recipe.tasks[rows.task], tables)
-        yield replace(shaped(chosen, settings, each=rows.each), skipped=0)  # its own task has told of those
+        yield replace(kind_of(settings).shape(chosen, each=rows.each), skipped=0)  # its own task has told of those
 
 
 def _with_label(data: Examples, rows: RowsFrom, source: TaskSettings, tables: Splits) -> Examples:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-
-from torch import nn
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from polytask.encoder.base import Encoder
 from polytask.errors import RecipeError
 from polytask.heads.logits.base import heads
 from polytask.heads.orders import Orders, as_given, exchanged, neighbours
+from polytask.heads.pooling.base import Pooling
+from polytask.heads.projection import Projection
 from polytask.heads.task import TaskHead
 from polytask.heads.thresholds import Thresholds
 from polytask.model import Model
@@ -18,13 +19,14 @@ from polytask.recipe.members import (
     BI_FEATURES,
     consistency,
     encoder_of,
+    input_columns,
+    is_auxiliary,
     new_kind,
     new_merge,
     new_pooling,
     new_projection,
     pair_mode,
 )
-from polytask.recipe.objectives import input_columns, is_auxiliary
 from polytask.recipe.settings import (
     Recipe,
     TaskSettings,
@@ -33,7 +35,6 @@ from polytask.runtime.keys import reseed
 from polytask.tasks.task import Task
 
 from .fits import check_layers
-from .language import new_token_head
 
 
 def new_task(name: str, settings: TaskSettings, labels: Mapping[str, str], max_length: int) -> Task:
@@ -66,8 +67,9 @@ def new_model(encoder: Encoder, tasks: Mapping[str, Task], recipe: Recipe) -> Mo
 
 
 def _new_head(task: Task, settings: TaskSettings, encoder: Encoder) -> TaskHead:
-    if task.kind.head == "words":
-        return new_token_head(task.name, encoder)
+    kind = task.kind
+    if "pooling" not in kind.takes:
+        return _own_head(task, encoder, None, None)
     pooling = new_pooling(settings, encoder.width)
     check_layers(task.name, pooling, encoder)
     if pooling.uses_pooler and not encoder.has_pooler:
@@ -76,19 +78,40 @@ def _new_head(task: Task, settings: TaskSettings, encoder: Encoder) -> TaskHead:
             "use 'first', 'mean' or another."
         )
     projection = None if settings.projection is None else new_projection(settings.projection, pooling.width)
+    if "head" not in kind.takes:
+        return _own_head(task, encoder, pooling, projection)
     width = pooling.width if projection is None else projection.width
-    if task.kind.head == "vectors":
-        return TaskHead(pooling, nn.Identity(), new_merge(["u", "v"], width), projection=projection)
     _, options = pair_mode(settings)
     merge = new_merge(options.get("features", BI_FEATURES), width) if task.pair == "bi" else None
     width = width if merge is None else merge.width
-    kind = task.kind
     head = heads.create(settings.head.name, width, kind.head_outputs, **settings.head.options)
     thresholds = Thresholds(kind.outputs) if kind.head_outputs < kind.outputs else None
     rate = options.get("dropout", 0.0)
     return TaskHead(
         pooling, head, merge, projection=projection, dropout=rate, thresholds=thresholds, orders=_orders(task)
     )
+
+
+def _own_head(task: Task, encoder: Encoder, pooling: Pooling | None, projection: Projection | None) -> TaskHead:
+    try:
+        head = task.kind.own_head(encoder, pooling, projection)
+    except RecipeError as error:
+        raise RecipeError(f"tasks.{task.name}: {error}") from error
+    if head is None:
+        raise TypeError(f"{type(task.kind).__name__} takes no head and brings none")
+    return head
+
+
+def adopt_heads(model: Model, tasks: Mapping[str, Task], folder: Path, note: Callable[[str], None]) -> None:
+    """Fill the heads that a checkpoint may hold with its own, where it has them."""
+    for name, task in tasks.items():
+        if task.kind.adopts:
+            whose = (
+                "is the checkpoint's own"
+                if task.kind.adopt(model.head(name), folder)
+                else "is new: the checkpoint has none"
+            )
+            note(f"Task '{name}': the masked-language-model head {whose}.")
 
 
 def _orders(task: Task) -> Orders:

@@ -14,6 +14,7 @@ import torch
 from polytask.data.rows import TaskRows
 from polytask.data.tokens import Tokenizer
 from polytask.encoder.base import Outline
+from polytask.encoder.foreign.fetch import locate
 from polytask.errors import TableError
 from polytask.model import Model
 from polytask.recipe.checks import Problems
@@ -34,8 +35,7 @@ from polytask.training.stages import Stage
 from .encoder import check_vocabulary, find_tokenizer, glance, new_encoder
 from .extra import add_rows, resolved_extra
 from .fits import check_reach
-from .language import adopt_language_heads
-from .model import new_model
+from .model import adopt_heads, new_model
 from .opened import new_tasks, open_encoder, open_tokenizer, with_settled
 from .record import Splits
 from .stages import new_stage, too_short
@@ -110,8 +110,8 @@ def build(
     dev_rows = {name: task_rows(dev, tasks[name], tokenizer) for name, dev in judged.items()}
     _tell_truncated(tasks, train_rows, dev_rows, note)
     model = new_model(encoder, tasks, recipe)
-    if left is None:
-        adopt_language_heads(model, recipe, loaded.base, note)
+    if left is None and recipe.encoder.checkpoint is not None and any(task.kind.adopts for task in tasks.values()):
+        adopt_heads(model, tasks, locate(recipe.encoder.checkpoint, base=loaded.base), note)
     model.to(device)
     stages = [new_stage(number, recipe, train_rows, encoder) for number in range(len(recipe.stages))]
     check_reach(model, stages)

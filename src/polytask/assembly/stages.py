@@ -12,6 +12,7 @@ from polytask.encoder.base import Encoder
 from polytask.errors import RecipeError
 from polytask.recipe.members import (
     given_labels,
+    kind_of,
     new_aggregator,
     new_balance,
     new_kind,
@@ -19,7 +20,6 @@ from polytask.recipe.members import (
     new_penalties,
     stage_tasks,
 )
-from polytask.recipe.objectives import kind_of
 from polytask.recipe.settings import Last, Recipe, ScheduleSettings, StageSettings, TaskSettings
 from polytask.runtime.keys import numpy_generator
 from polytask.training.optim import Adam, Rule

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from polytask.data.rows import Layout, TaskRows
 from polytask.data.tables.examples import Examples, dev_split, draw_rows, read_examples
 from polytask.data.tables.sources import Source
-from polytask.data.tokens import TokenColumn, Tokenizer, tokenize
+from polytask.data.tokens import Tokenizer, tokenize
 from polytask.errors import TableError, listed, quoted
-from polytask.recipe.members import given_labels, new_kind, text_columns
+from polytask.recipe.members import given_labels, kind_of, new_kind, text_columns
 from polytask.recipe.settings import Recipe, TaskSettings
 from polytask.runtime.cache import cache_folder
 from polytask.tasks.kinds.base import Kind, canonical
-from polytask.tasks.kinds.unlabelled import Unlabelled
 from polytask.tasks.task import Task
 
-from .borrowed import borrowed, put_together, shaped
-from .language import new_masking
+from .borrowed import borrowed, put_together
 from .record import Splits
 
 
@@ -74,29 +70,24 @@ def source_of(value: str | list[dict[str, object]], base: Path) -> Source:
 def task_rows(data: Examples, task: Task, tokenizer: Tokenizer, *, cache: bool = True) -> TaskRows:
     """Tokenise a task's rows (kept by content in the cache folder) and encode their labels."""
     both = task.consistency is not None and task.pair == "cross"
+    place = cache_folder() if cache else None
+    columns = tuple(tokenize(column, tokenizer, place) for column in data.texts)
+    targets = task.kind.targets(data.labels, columns, tokenizer)
     layout = Layout(
         tokenizer,
         task.max_length,
         separate=task.pair == "bi",
         types=task.token_types,
         both=both,
-        masking=new_masking(task.kind, tokenizer),
+        ask=targets.ask,
     )
-    place = cache_folder() if cache else None
-    columns = tuple(tokenize(column, tokenizer, place) for column in data.texts)
-    return TaskRows(layout, columns, data.ids, _labels(data, task.kind, columns))
+    return TaskRows(layout, columns, data.ids, targets.labels_N)
 
 
 def training_rows(data: Examples, task: Task, tokenizer: Tokenizer) -> TaskRows:
     """Return the rows that a task trains on: for a language model its texts whole, in pieces where they are too long."""
     rows = task_rows(data, task, tokenizer)
-    return rows.in_pieces() if task.kind.head == "words" else rows
-
-
-def _labels(data: Examples, kind: Kind, columns: Sequence[TokenColumn]) -> Tensor | None:
-    if isinstance(kind, Unlabelled):
-        return kind.labels_of(columns)
-    return kind.collate([kind.encode(label) for label in data.labels]) if data.labels else None
+    return rows.in_pieces() if task.kind.in_pieces else rows
 
 
 def _read_task(
@@ -134,7 +125,7 @@ def _read(value: str | list[dict[str, object]], settings: TaskSettings, folder: 
     data = read_examples(source, text_columns(settings), settings.label, settings.id, settings.bad_rows, check)
     if not len(data):
         raise TableError(f"{data.name}: no usable row is left ({data.skipped} were skipped).")
-    return shaped(data, settings)
+    return kind_of(settings).shape(data)
 
 
 def _borrow(

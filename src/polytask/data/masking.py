@@ -43,7 +43,7 @@ class Masking:
         ]
         masked_NK, filled_NK = _rectangle(chosen, starts)
         labels_NK = np.where(filled_NK, stream.ids_P.numpy()[masked_NK], NO_LABEL)
-        hidden = replace(stream, ids_P=torch.from_numpy(ids_P), masked_NK=torch.from_numpy(masked_NK))
+        hidden = replace(stream, ids_P=torch.from_numpy(ids_P), asked_NK=torch.from_numpy(masked_NK))
         return replace(batch, streams=(hidden,), labels_N=torch.from_numpy(labels_NK))
 
     def _hide(self, ids: NDArray[np.int64], key: Key, row: int) -> NDArray[np.int64]:

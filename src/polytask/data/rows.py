@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,7 +14,6 @@ from torch import Tensor
 from polytask.packing import PackedBatch, RowBatch
 from polytask.runtime.keys import Key
 
-from .masking import Masking
 from .tokens import Ids, TokenColumn, Tokenizer, keep_lengths
 
 
@@ -23,7 +22,8 @@ class Layout:
     """How a row's texts become streams: one input (``separate`` is False), or one for each text.
 
     With ``both``, a pair that is joined goes in twice, once in each order, the two next to each other.
-    With ``masking``, some tokens are masked anew each time that rows are packed, and are the labels.
+    ``ask`` is for tasks of single tokens: it says of a packed batch which tokens are asked about and what their labels
+    are, and may hide them (a language model's masking).
     """
 
     tokenizer: Tokenizer
@@ -31,7 +31,7 @@ class Layout:
     separate: bool = False
     types: bool = True
     both: bool = False
-    masking: Masking | None = None
+    ask: Callable[[RowBatch, Key], RowBatch] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class TaskRows:
             streams = (self._joined(chosen),)
         labels_N = None if self.labels_N is None else self.labels_N[torch.from_numpy(chosen)]
         batch = RowBatch(streams, labels_N, tuple(int(row) for row in chosen))
-        return batch if self.layout.masking is None else self.layout.masking(batch, key)
+        return batch if self.layout.ask is None else self.layout.ask(batch, key)
 
     def _joined(self, rows: NDArray[np.int64]) -> PackedBatch:
         layout = self.layout

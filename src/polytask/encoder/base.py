@@ -6,6 +6,7 @@ Shapes: P tokens of a packed batch, D width, V vocabulary, N texts.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polytask.packing import EncoderOutput, PackedBatch
+
+
+@dataclass(frozen=True)
+class WordTable:
+    """An encoder's word table, and what BERT puts before an output layer that is tied to it."""
+
+    table: WordEmbedding
+    activation: Callable[[Tensor], Tensor]
+    epsilon: float
 
 
 class Encoder(nn.Module, ABC):
@@ -61,6 +71,10 @@ class Encoder(nn.Module, ABC):
     def layer_of(self, name: str) -> int:
         """Return the layer (1 … ``depth``) that a parameter belongs to; 0 for the embeddings, ``depth`` + 1 above all."""
         return self.depth + 1
+
+    def words(self) -> WordTable | None:
+        """Return the word table that a language model's head can be tied to; None where there is none of our own."""
+        return None
 
     def shadowed(self) -> list[nn.Parameter]:
         """Return the parameters that take part in matrix products in the ``compute`` type."""

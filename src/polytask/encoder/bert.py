@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from polytask.packing import EncoderOutput, LazyLayers, PackedBatch, PackedTokens
 
 from .attention import SelfAttention
-from .base import Encoder, LayerNorm, Linear, WordEmbedding, dropout
+from .base import Encoder, LayerNorm, Linear, WordEmbedding, WordTable, dropout
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -142,6 +142,9 @@ class Bert(Encoder):
     @property
     def depth(self) -> int:
         return self.shape.layers
+
+    def words(self) -> WordTable:
+        return WordTable(self.embeddings.word, ACTIVATIONS[self.shape.activation], self.shape.epsilon)
 
     def pooler_parameters(self) -> list[nn.Parameter]:
         return [] if self.pooler is None else list(self.pooler.parameters())

@@ -27,20 +27,26 @@ class EveryToken(Pooling):
 class LanguageHead(nn.Module):
     """Dense layer, activation and LayerNorm before an output layer that is tied to the word table (Devlin et al. 2018).
 
-    ``forward`` is handed the table's side of it, ``decode``; the bias of each word is the head's own.
+    ``decode`` is the table's side of it, which stays the encoder's; the bias of each word is the head's own.
     """
 
     def __init__(
-        self, width: int, vocabulary: int, activation: Callable[[Tensor], Tensor] = F.gelu, epsilon: float = 1e-12
+        self,
+        width: int,
+        vocabulary: int,
+        decode: Callable[[Tensor], Tensor],
+        *,
+        activation: Callable[[Tensor], Tensor] = F.gelu,
+        epsilon: float = 1e-12,
     ) -> None:
         super().__init__()
-        self.width = width
+        self.decode = decode
         self.dense = new_linear(width, width)
         self.norm = nn.LayerNorm(width, eps=epsilon)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         self.activation = activation
 
-    def forward(self, vectors_MD: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(self, vectors_MD: Tensor) -> Tensor:
         """Return fp32 logits ``(M, V)``."""
         transformed_MD = self.norm(self.activation(self.dense(vectors_MD)))
-        return decode(transformed_MD) + self.bias
+        return self.decode(transformed_MD) + self.bias

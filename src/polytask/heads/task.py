@@ -1,17 +1,17 @@
 """What belongs to one task, on top of an encoder.
 
-Shapes: N rows, K masked tokens of a text, D width, C logits, V vocabulary.
+Shapes: N rows, K tokens of a text that are asked about, D width, C logits, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from polytask.packing import EncoderOutput, PackedBatch
 
-from .language import EveryToken, LanguageHead
+from .language import EveryToken
 from .logits.base import checked_rate
 from .orders import Orders, as_given
 from .pairs.base import Merge
@@ -64,21 +64,17 @@ class TaskHead(nn.Module):
 
 
 class TokenHead(TaskHead):
-    """A language model's head: logits ``(N, K, V)`` of the words at the K masked places of each text.
+    """A head on single tokens: logits ``(N, K, V)`` of the K tokens of each text that the task asks about."""
 
-    Its output layer is the encoder's word table, which stays the encoder's: ``decode`` is the table's side of it.
-    """
-
-    def __init__(self, head: LanguageHead, decode: Callable[[Tensor], Tensor]) -> None:
-        super().__init__(EveryToken(head.width), head)
-        self.decode = decode
+    def __init__(self, width: int, head: nn.Module) -> None:
+        super().__init__(EveryToken(width), head)
 
     def judge(self, projected: Sequence[Tensor]) -> Tensor:
         (vectors_NKD,) = projected
-        logits_MV: Tensor = self.head(vectors_NKD.flatten(0, 1), self.decode)
+        logits_MV: Tensor = self.head(vectors_NKD.flatten(0, 1))
         return logits_MV.view(*vectors_NKD.shape[:2], -1)
 
     def pool(self, output: EncoderOutput, stream: PackedBatch) -> Tensor:
-        """Return the vectors of the masked tokens, ``(N, K, D)``, fp32."""
+        """Return the vectors of the tokens that are asked about, ``(N, K, D)``, fp32."""
         tokens_PD: Tensor = self.pooling(output)
-        return tokens_PD[stream.masked_NK].float()
+        return tokens_PD[stream.asked_NK].float()

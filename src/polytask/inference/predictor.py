@@ -175,7 +175,7 @@ class Predictor:
     def _scores(self, task: Task, rows: TaskRows) -> Scores:
         logits_NC = self.logits(task, rows)
         scores = score(task, logits_NC, rows)
-        if len(task.text) == 1 or task.kind.head != "logits":  # a cosine knows no order
+        if len(task.text) == 1 or "symmetric" not in task.kind.takes:  # a cosine knows no order
             return scores
         return scores | swap_gap(task, logits_NC, self.logits(task, rows.swapped()))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from polytask.errors import RecipeError, nearest
 
-from .objectives import kind_of
+from .members import kind_of
 from .settings import Recipe, RowsFrom, TaskSettings
 
 if TYPE_CHECKING:
@@ -43,15 +43,15 @@ def _with_columns(settings: TaskSettings, recipe: Recipe) -> TaskSettings:
     if not settings.rows_from or settings.rows_from[0].task not in recipe.tasks:
         return settings
     source, kind = recipe.tasks[settings.rows_from[0].task], kind_of(settings)
-    label = source.label if kind.reads_labels and settings.label is None else settings.label
+    label = source.label if "label" in kind.takes and settings.label is None else settings.label
     changes = {"text": source.text if settings.text is None else settings.text, "label": label}
     return settings.model_copy(update=changes)
 
 
 def _check_shape(settings: TaskSettings, rows: RowsFrom, source: TaskSettings) -> None:
-    if not kind_of(settings).reads_labels:
+    if "label" not in kind_of(settings).takes:
         return
-    if not kind_of(source).reads_labels:
+    if "label" not in kind_of(source).takes:
         raise RecipeError(f"'{rows.task}' has no labels for it to learn.")
     if rows.each:
         raise RecipeError("each = true leaves a label without its row; it is for 'mlm' and 'ranking'.")

@@ -19,6 +19,8 @@ from .members import (
     consistency,
     encoder_of,
     given_labels,
+    is_auxiliary,
+    kind_of,
     new_aggregator,
     new_balance,
     new_kind,
@@ -32,7 +34,6 @@ from .members import (
     splits_tasks,
     stage_tasks,
 )
-from .objectives import check_encoder_fits, check_parts, check_stage, is_auxiliary, kind_of
 from .reading import Problem, invalid
 from .settings import Recipe, StageSettings, TaskSettings
 
@@ -82,9 +83,9 @@ def check_recipe(recipe: Recipe, problems: Problems) -> None:
         problems.check(f"{where}.encoder", lambda name=name: encoder_of(name, recipe))  # type: ignore[misc]
         _check_columns(where, task, problems)
         problems.check(f"{where}.kind", lambda task=task: new_kind(task, given_labels(task)))  # type: ignore[misc]
-        problems.check(where, lambda task=task: check_parts(task))  # type: ignore[misc]
+        problems.check(where, lambda task=task: _check_parts(task))  # type: ignore[misc]
         problems.check(f"{where}.rows_from", lambda name=name: check_rows_from(name, recipe))  # type: ignore[misc]
-        problems.check(f"{where}.kind", lambda task=task: check_encoder_fits(recipe, task))  # type: ignore[misc]
+        problems.check(f"{where}.kind", lambda task=task: _check_encoder_fits(recipe, task))  # type: ignore[misc]
         problems.check(f"{where}.pair", lambda task=task: pair_mode(task))  # type: ignore[misc]
         problems.check(f"{where}.pooling", lambda task=task: new_pooling(task, 2))  # type: ignore[misc]
         problems.check(f"{where}.projection", lambda task=task: _check_projection(task))  # type: ignore[misc]
@@ -133,7 +134,7 @@ def _check_columns(where: str, settings: TaskSettings, problems: Problems) -> No
         problems.add(f"{where}.text", f"is missing: the name of the text column, or of two for a pair.{columns}")
     if isinstance(settings.text, list) and len(settings.text) not in (1, 2):
         problems.add(f"{where}.text", f"names {len(settings.text)} columns; a task has one text or two.")
-    if settings.label is None and not borrows and kind_of(settings).reads_labels:
+    if settings.label is None and not borrows and "label" in kind_of(settings).takes:
         problems.add(f"{where}.label", "is missing: the name of the label column.")
     if isinstance(settings.dev, float) and not 0 < settings.dev < 1:
         problems.add(f"{where}.dev", f"is {settings.dev}; a share of train lies between 0 and 1.")
@@ -156,7 +157,7 @@ def _check_stopping(recipe: Recipe, stage: StageSettings) -> None:
 
 
 def _check_stage(recipe: Recipe, stage: StageSettings) -> None:
-    check_stage(recipe, stage, stage_tasks(recipe, stage))
+    _check_in_batch(recipe, stage, stage_tasks(recipe, stage))
 
 
 def _head_options(settings: TaskSettings) -> None:
@@ -193,6 +194,63 @@ def _check_fit(settings: TaskSettings) -> None:
         mode, options = pair_mode(settings)
     except RecipeError:
         return  # told where it belongs
-    if kind.head != "logits":
+    if "head" not in kind.takes:
         return
     check_head(settings.head.name, head, kind, options.get("features", BI_FEATURES) if mode == "bi" else None)
+
+
+_WITHOUT = {
+    "head": "takes no 'head': it has its own, or none.",
+    "pooling": "takes no 'pooling': it looks at single tokens.",
+    "projection": "takes no 'projection': it looks at single tokens.",
+    "symmetric": "takes no 'symmetric'; a ranking task has an option of that name.",
+    "resample": "reads no labels that 'resample' could even out.",
+    "label": "reads no labels; leave out 'label' (to learn from the rows of one label only, "
+    "take them from their task: rows_from = [{ task = …, label = … }]).",
+}
+"""What is said of a setting to a kind that does not take it."""
+
+
+def _check_parts(settings: TaskSettings) -> None:
+    """Raise RecipeError for a setting that the task's kind does not take, or an evaluation that it cannot have."""
+    takes = kind_of(settings).takes
+    for key, told in _WITHOUT.items():
+        if key not in takes and getattr(settings, key) != TaskSettings.model_fields[key].default:
+            raise RecipeError(f"'{_name(settings)}' {told}")
+    if settings.evaluate and settings.dev is None:
+        raise RecipeError("evaluate = true needs a dev table, or a share of train for it: 'dev'.")
+
+
+def _check_encoder_fits(recipe: Recipe, settings: TaskSettings) -> None:
+    """Raise RecipeError when a task needs another encoder than the recipe's."""
+    architecture = recipe.encoder.architecture
+    if "words" in kind_of(settings).needs and architecture != "bert":
+        raise RecipeError(
+            f"'{_name(settings)}' predicts words through the word table of our own BERT; "
+            f'architecture = "{architecture}" has none that it knows. Use architecture = "bert".'
+        )
+
+
+def _check_in_batch(recipe: Recipe, stage: StageSettings, names: list[str]) -> None:
+    """Raise RecipeError where a stage would split a batch whose rows need each other, or train what is not there."""
+    for name in names:
+        settings = recipe.tasks[name]
+        kind, size = kind_of(settings), settings.batch_size or stage.batch_size
+        if kind.in_batch and stage.micro_batch is not None and (stage.batch_tokens or stage.micro_batch < size):
+            batch = f"batch_tokens = {stage.batch_tokens}" if stage.batch_tokens else f"its batch of {size}"
+            raise RecipeError(
+                f"micro_batch = {stage.micro_batch} would split {batch} of the task '{name}', and each row's loss there "
+                f"is told from the batch's other rows ('{_name(settings)}'): leave out micro_batch, or give the task "
+                "a smaller batch_size."
+            )
+        if kind.in_batch and 1 in (None if stage.batch_tokens else size, settings.sample):
+            raise RecipeError(
+                f"a batch of one row leaves the task '{name}' nothing to tell it from ('{_name(settings)}' compares the "
+                "rows of a batch): its batch_size and its sample are at least 2."
+            )
+        if "pooling" in kind.takes and "head" not in kind.takes and stage.train == "heads":
+            raise RecipeError(f"the task '{name}' has no head, so train = \"heads\" leaves it nothing to train.")
+
+
+def _name(settings: TaskSettings) -> str:
+    return settings.kind.name if settings.kind else ""

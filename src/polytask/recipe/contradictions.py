@@ -13,8 +13,7 @@ from polytask.heads.pooling.base import poolings
 
 from .checks import Problems, check_recipe
 from .extra import check_augment, check_phrases
-from .members import new_aggregator, shares_encoder
-from .objectives import kind_of
+from .members import kind_of, new_aggregator, shares_encoder
 from .reading import Problem
 from .settings import EncoderSettings, Last, Recipe, RegularizerSettings, StageSettings, TaskSettings
 
@@ -55,7 +54,7 @@ def check_fit(recipe: Recipe, outline: Outline, problems: Problems) -> None:
             problems.add(f"tasks.{name}.max_length", wrong)
         if (
             outline.has_pooler is False
-            and kind_of(task).head != "words"
+            and "pooling" in kind_of(task).takes
             and poolings.create(task.pooling.name, 2, **task.pooling.options).uses_pooler
         ):
             told = f"'{task.pooling.name}' reads the pooler, which this checkpoint has not; use 'mean' or 'max'."
@@ -128,7 +127,7 @@ def _check_task(where: str, task: TaskSettings, problems: Problems) -> None:
     for key, columns in (("text", texts), ("label", [task.label]), ("id", [task.id])):
         if "" in columns:
             problems.add(f"{where}.{key}", "is an empty text; wanted the name of a column.")
-    if len(texts) == 2 and texts[0] == texts[1] and kind_of(task).reads_labels:
+    if len(texts) == 2 and texts[0] == texts[1] and "label" in kind_of(task).takes:
         problems.add(f"{where}.text", f"names the column '{texts[0]}' twice; a pair has two texts.")
     if task.label is not None and task.label in texts:
         problems.add(f"{where}.label", f"is '{task.label}', which is a text column, too.")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from polytask.data.augment.base import augmentations
 from polytask.errors import RecipeError
 
-from .members import text_columns
-from .objectives import kind_of
+from .members import kind_of, text_columns
 from .settings import TaskSettings
 
 
@@ -18,7 +17,7 @@ def check_augment(settings: TaskSettings) -> None:
 
 def check_phrases(settings: TaskSettings) -> None:
     """Raise RecipeError for phrases that the task cannot learn from."""
-    if settings.phrases is not None and not kind_of(settings).reads_labels:
+    if settings.phrases is not None and "phrases" not in kind_of(settings).takes:
         raise RecipeError("'phrases' are rows with labels, and this task reads none.")
     if settings.phrases is not None and len(text_columns(settings)) == 2:
         raise RecipeError("'phrases' are single texts, and this task reads two.")

@@ -8,7 +8,6 @@ from typing import Any
 from polytask.errors import RecipeError, listed
 from polytask.heads.logits.base import Head, heads
 from polytask.tasks.kinds.base import Kind
-from polytask.tasks.kinds.regression import OF_COSINE, PLAIN, Regression
 
 
 def check_head(name: str, head: type[Head], kind: Kind, features: Sequence[Any] | None) -> None:
@@ -17,11 +16,11 @@ def check_head(name: str, head: type[Head], kind: Kind, features: Sequence[Any] 
     A cosine goes into an output made for cosines, and nothing else does: 5·x of an unbounded logit would only be a raw
     output by another name, and a raw score that cannot leave [−1, 1] would miss most ranges.
     """
-    if head.gives != kind.takes:
-        fitting = [other for other in heads.names() if heads.member(other).gives == kind.takes]
+    if head.gives != kind.reads:
+        fitting = [other for other in heads.names() if heads.member(other).gives == kind.reads]
         raise RecipeError(
-            f"'{name}' gives {_spoken(head.gives)}, and the task's kind as set here takes {_spoken(kind.takes)}: "
-            f"use {listed(fitting)}{_or_another_output(kind)}."
+            f"'{name}' gives {_spoken(head.gives)}, and the task's kind as set here takes {_spoken(kind.reads)}: "
+            f"use {listed(fitting)}{kind.instead()}."
         )
     given = None if features is None else tuple(f if isinstance(f, str) else f["name"] for f in features)
     if head.features is not None and given != head.features:
@@ -35,9 +34,3 @@ def check_head(name: str, head: type[Head], kind: Kind, features: Sequence[Any] 
 
 def _spoken(what: str) -> str:
     return "a cosine" if what == "cosine" else what
-
-
-def _or_another_output(kind: Kind) -> str:
-    if not isinstance(kind, Regression):
-        return ""
-    return f", or one of the outputs {listed(PLAIN if kind.takes == 'cosine' else OF_COSINE)}"

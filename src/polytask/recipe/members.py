@@ -18,12 +18,17 @@ from polytask.model import SHARED
 from polytask.regularizers.base import Penalty, regularizers
 from polytask.tasks.kinds.base import Kind, kinds
 
-from .objectives import own_pair_mode
 from .settings import Member, ProjectionSettings, Recipe, RegularizerSettings, StageSettings, Symmetric, TaskSettings
 
 _PAIR_OPTIONS = {"cross": ("types",), "bi": ("features", "dropout")}
 
 BI_FEATURES = ["u", "v", "abs_difference"]
+
+
+def kind_of(settings: TaskSettings) -> type[Kind]:
+    """Return the class of a task's kind; for a kind that is missing or misspelt, what all kinds share."""
+    known = settings.kind is not None and settings.kind.name in kinds.names()
+    return kinds.member(settings.kind.name) if known and settings.kind is not None else Kind
 
 
 def new_kind(settings: TaskSettings, labels: Mapping[str, str]) -> Kind:
@@ -41,9 +46,12 @@ def given_labels(settings: TaskSettings) -> dict[str, str]:
 
 def pair_mode(settings: TaskSettings) -> tuple[Literal["single", "cross", "bi"], Mapping[str, Any]]:
     """Return how a task's texts meet, and the options of that mode."""
-    own = own_pair_mode(settings)
-    if own is not None:
-        return own, {}
+    modes = kind_of(settings).pairs
+    if len(modes) == 1:
+        if settings.pair not in (Member(name="cross"), Member(name="bi")):
+            name = "" if settings.kind is None else settings.kind.name
+            raise RecipeError(f"'{name}' compares its texts' own vectors or tokens: 'pair' takes no options there.")
+        return modes[0], {}
     name, options = settings.pair.name, settings.pair.options
     if name not in _PAIR_OPTIONS:
         raise RecipeError(f"'{name}' is not a pair mode.{nearest(name, _PAIR_OPTIONS)} There are 'cross' and 'bi'.")
@@ -107,6 +115,18 @@ def new_merge(features: Any, width: int) -> Merge:
             raise RecipeError(f"'features' has {feature!r}; a pair feature is a name, or {{ name = …, option = … }}.")
     members = [Member.model_validate({"name": f} if isinstance(f, str) else f) for f in features]
     return Merge([pair_features.create(member.name, width, **member.options) for member in members])
+
+
+def input_columns(settings: TaskSettings) -> tuple[str, ...]:
+    """Return the text columns of one input, as the task's kind reads them."""
+    return kind_of(settings).columns(text_columns(settings))
+
+
+def is_auxiliary(settings: TaskSettings) -> bool:
+    """Say whether a task is trained on and not evaluated: when it says so, or learns from texts and has no dev table."""
+    if settings.evaluate is None:
+        return "label" not in kind_of(settings).takes and settings.dev is None
+    return not settings.evaluate
 
 
 def stage_tasks(recipe: Recipe, stage: StageSettings) -> list[str]:

@@ -30,11 +30,11 @@ def spelt_out(recipe: Recipe) -> Recipe:
 
 def _task(settings: TaskSettings) -> TaskSettings:
     assert settings.kind is not None
-    head = kinds.member(settings.kind.name).head
+    takes = kinds.member(settings.kind.name).takes
     changes: dict[str, Any] = {"kind": _filled(kinds, settings.kind)}
-    if head != "words":
+    if "pooling" in takes:
         changes["pooling"] = _filled(poolings, settings.pooling)
-    if head == "logits":
+    if "head" in takes:
         changes |= {"head": _filled(heads, settings.head), "pair": _pair(settings)}
     if settings.augment is not None:
         changes["augment"] = _filled(augmentations, settings.augment)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,10 +13,39 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from polytask.data.tables.examples import Examples
+from polytask.data.tables.reshape import each_text
+from polytask.data.tokens import TokenColumn, Tokenizer
+from polytask.encoder.base import Encoder
 from polytask.errors import listed, nearest, quoted
+from polytask.heads.pooling.base import Pooling
+from polytask.heads.projection import Projection
+from polytask.heads.task import TaskHead
+from polytask.packing import RowBatch
 from polytask.registry import Registry
+from polytask.runtime.keys import Key
 
 Label = int | float | tuple[int, ...]
+
+PairMode = Literal["single", "cross", "bi"]
+"""One text; two in one input; two encoded apart."""
+
+EVERY_SETTING = frozenset(
+    ["label", "labels", "resample", "phrases", "pooling", "projection", "pair", "symmetric", "head"]
+)
+"""The settings of a task that some kinds do not take."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the rows of a task are to be answered with: labels ``(N, …)``, or None where a table has none.
+
+    ``ask``, for kinds of token level: which tokens of a packed batch are asked about, and with which labels; it may hide
+    them.
+    """
+
+    labels_N: Tensor | None
+    ask: Callable[[RowBatch, Key], RowBatch] | None = None
 
 
 @dataclass(frozen=True)
@@ -31,15 +61,27 @@ class Kind(ABC):
 
     ``labels`` maps a label as tables spell it to the name that predictions show, in the order of the classes.
     ``first_metric`` is the one that checkpoints are judged by; larger is better.
-    ``reads_labels``: its tables have a label column. ``head``: its loss is one of a head's logits, of the two texts'
-    own vectors, or of the words at masked places. ``in_batch``: a row's loss hangs on the other rows of its batch,
-    which then must not be split.
+
+    What others need to know of a kind before they build anything, it says itself:
+
+    - ``level``: whether it looks at whole texts or at their single tokens;
+    - ``pairs``: the ways in which it can read two texts, and "single" for one;
+    - ``takes``: which settings of a task mean something to it (those that every kind takes are not named);
+    - ``has_labels``: its labels are the classes of a table's label column;
+    - ``needs``: what an encoder must have for it, such as "words", a word table of our own;
+    - ``in_batch``: a row's loss depends on the other rows of its batch, which then must not be split;
+    - ``in_pieces``: it trains on long texts whole, in pieces that fit; others read what fits of them;
+    - ``adopts``: a checkpoint may hold its head (see ``adopt``).
     """
 
+    level: ClassVar[Literal["text", "token"]] = "text"
+    pairs: ClassVar[tuple[PairMode, ...]] = ("single", "cross", "bi")
+    takes: ClassVar[frozenset[str]] = EVERY_SETTING
     has_labels: ClassVar[bool] = True
-    reads_labels: ClassVar[bool] = True
-    head: ClassVar[Literal["logits", "vectors", "words"]] = "logits"
+    needs: ClassVar[frozenset[str]] = frozenset()
     in_batch: ClassVar[bool] = False
+    in_pieces: ClassVar[bool] = False
+    adopts: ClassVar[bool] = False
     first_metric: ClassVar[str] = "accuracy"
     dtype: ClassVar[torch.dtype] = torch.int64
 
@@ -62,9 +104,42 @@ class Kind(ABC):
         return self.outputs
 
     @property
-    def takes(self) -> Literal["logits", "cosine"]:
-        """What the numbers are that the head gives."""
+    def reads(self) -> Literal["logits", "cosine"]:
+        """What the numbers must be that the head gives."""
         return "logits"
+
+    def instead(self) -> str:
+        """Return how to make the kind read the other sort of numbers, as the end of a sentence; nothing if it cannot."""
+        return ""
+
+    @classmethod
+    def columns(cls, text: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the columns of one input, of the one or two that a task names."""
+        return text
+
+    @classmethod
+    def shape(cls, rows: Examples, *, each: bool = False) -> Examples:
+        """Return a table's rows as the kind reads them. ``each``: every text of a pair as a row of its own."""
+        rows = rows if "label" in cls.takes else replace(rows, labels=[])
+        return each_text(rows) if each else rows
+
+    def targets(self, labels: Sequence[str], columns: Sequence[TokenColumn], tokenizer: Tokenizer) -> Targets:
+        """Return what rows are to be answered with. ``labels`` are as the table spells them; none if it has none."""
+        return Targets(self.collate([self.encode(label) for label in labels]) if labels else None)
+
+    def own_head(self, encoder: Encoder, pooling: Pooling | None, projection: Projection | None) -> TaskHead | None:
+        """Return the head of a kind that brings its own, freshly drawn; None for one that takes the recipe's.
+
+        ``pooling`` and ``projection`` are the recipe's, None for a kind that does not take them.
+        """
+        return None
+
+    def adopt(self, head: TaskHead, folder: Path) -> bool:
+        """Fill a head of the kind's own with the weights that a checkpoint folder has for it; say whether it has any.
+
+        Raises CheckpointError for weights that do not fit.
+        """
+        return False
 
     @abstractmethod
     def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from polytask.data.masking import NO_LABEL
-from polytask.data.tokens import TokenColumn
+from polytask.data.masking import NO_LABEL, Masking
+from polytask.data.tables.examples import Examples
+from polytask.data.tokens import TokenColumn, Tokenizer
+from polytask.encoder.base import Encoder
+from polytask.encoder.foreign.names import load_language_head
+from polytask.errors import CheckpointError, RecipeError
+from polytask.heads.language import LanguageHead
+from polytask.heads.pooling.base import Pooling
+from polytask.heads.projection import Projection
+from polytask.heads.task import TaskHead, TokenHead
 
-from .base import Decoded, kinds, symmetric_kl, to_numpy
+from .base import Decoded, Targets, kinds, symmetric_kl, to_numpy
 from .unlabelled import Unlabelled
 
 
@@ -25,7 +35,12 @@ class MaskedLanguage(Unlabelled):
     a row's prediction is its perplexity.
     """
 
-    head = "words"
+    level = "token"
+    pairs = ("single",)
+    takes = frozenset()
+    needs = frozenset({"words"})
+    in_pieces = True
+    adopts = True
 
     def __init__(self, labels: Mapping[str, str], *, rate: float = 0.15) -> None:
         super().__init__(labels)
@@ -33,9 +48,43 @@ class MaskedLanguage(Unlabelled):
             raise ValueError(f"rate is {rate:g}; it lies between 0 and 1")
         self.rate = rate
 
-    def labels_of(self, columns: Sequence[TokenColumn]) -> Tensor:
-        """Return zeros, ``(N,)``: the labels are the tokens that are masked when a batch is packed."""
-        return torch.zeros(len(columns[0]), dtype=self.dtype)
+    @classmethod
+    def columns(cls, text: tuple[str, ...]) -> tuple[str, ...]:
+        return text[:1]
+
+    @classmethod
+    def shape(cls, rows: Examples, *, each: bool = False) -> Examples:
+        return super().shape(rows, each=True)
+
+    def targets(self, labels: Sequence[str], columns: Sequence[TokenColumn], tokenizer: Tokenizer) -> Targets:
+        """Return zeros, ``(N,)``, and the masking: the labels are the tokens that it hides when a batch is packed.
+
+        Raises RecipeError without a token to mask with.
+        """
+        if tokenizer.mask is None:
+            raise RecipeError("'mlm' needs a tokenizer that has [MASK] or <mask>; this one has neither.")
+        masking = Masking(tokenizer.mask, tokenizer.ordinary(), self.rate)
+        return Targets(torch.zeros(len(columns[0]), dtype=self.dtype), masking)
+
+    def own_head(self, encoder: Encoder, pooling: Pooling | None, projection: Projection | None) -> TokenHead:
+        words = encoder.words()
+        if words is None:
+            raise RecipeError("'mlm' needs the word table of our own BERT.")
+        vocabulary, width = words.table.weight.shape
+        options: dict[str, Any] = {"activation": words.activation, "epsilon": words.epsilon}
+        return TokenHead(width, LanguageHead(width, vocabulary, words.table.decode, **options))
+
+    def adopt(self, head: TaskHead, folder: Path) -> bool:
+        stored = load_language_head(folder)
+        if stored is None:
+            return False
+        for name, parameter in head.head.named_parameters():
+            if parameter.shape != stored[name].shape:
+                shapes = f"{tuple(stored[name].shape)}; {tuple(parameter.shape)} is wanted"
+                raise CheckpointError(f"The masked-language-model head of {folder} has a tensor of the shape {shapes}.")
+            with torch.no_grad():
+                parameter.copy_(stored[name])
+        return True
 
     def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
         surprise_N, _, asked_N = condensed(logits_NC, labels_N).unbind(1)

@@ -4,11 +4,18 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from polytask.data.tokens import TokenColumn
+from polytask.data.tables.examples import Examples
+from polytask.data.tables.reshape import each_text, twice
+from polytask.data.tokens import TokenColumn, Tokenizer
+from polytask.encoder.base import Encoder
+from polytask.heads.pairs.base import Merge, pair_features
+from polytask.heads.pooling.base import Pooling
+from polytask.heads.projection import Projection
+from polytask.heads.task import TaskHead
 
-from .base import Decoded, kinds, symmetric_kl, to_numpy
+from .base import Decoded, Targets, kinds, symmetric_kl, to_numpy
 from .unlabelled import Unlabelled
 
 _ROWS = 1024  # of a score matrix at once
@@ -25,7 +32,7 @@ class Ranking(Unlabelled):
     a pair that shares a text with pair i is no negative of it.
     """
 
-    head = "vectors"
+    pairs = ("bi",)
     in_batch = True
     first_metric = "mrr"
 
@@ -36,12 +43,30 @@ class Ranking(Unlabelled):
         self.temperature = temperature
         self.symmetric = symmetric
 
-    def labels_of(self, columns: Sequence[TokenColumn]) -> Tensor:
+    @classmethod
+    def columns(cls, text: tuple[str, ...]) -> tuple[str, ...]:
+        """Return two columns, the same one twice if there is but one."""
+        return text * 2 if len(text) == 1 else text
+
+    @classmethod
+    def shape(cls, rows: Examples, *, each: bool = False) -> Examples:
+        """Return pairs: single texts are pairs with themselves."""
+        rows = super().shape(rows, each=each)
+        return twice(each_text(rows)) if len(rows.texts) == 1 else rows
+
+    def targets(self, labels: Sequence[str], columns: Sequence[TokenColumn], tokenizer: Tokenizer) -> Targets:
         """Return a number for each text, ``(N, 2)``: equal exactly for texts of equal tokens."""
         numbers: dict[bytes, int] = {}
         rows = range(len(columns[0]))
         named = [[numbers.setdefault(column[row].tobytes(), len(numbers)) for column in columns] for row in rows]
-        return torch.tensor(named, dtype=self.dtype).reshape(len(named), len(columns))
+        return Targets(torch.tensor(named, dtype=self.dtype).reshape(len(named), len(columns)))
+
+    def own_head(self, encoder: Encoder, pooling: Pooling | None, projection: Projection | None) -> TaskHead:
+        """Return a head without weights: the two texts' vectors side by side."""
+        assert pooling is not None
+        width = pooling.width if projection is None else projection.width
+        both = Merge([pair_features.create(name, width) for name in ("u", "v")])
+        return TaskHead(pooling, nn.Identity(), both, projection=projection)
 
     def loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
         return -torch.stack([log_p_NN.diagonal() for log_p_NN in self._told(logits_NC, labels_N)]).mean(0)

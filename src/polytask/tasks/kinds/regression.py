@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polytask import metrics
-from polytask.errors import quoted
+from polytask.errors import listed, quoted
 
 from .base import Decoded, Kind, kinds, to_numpy
 
@@ -103,8 +103,11 @@ class Regression(Kind):
         return 1
 
     @property
-    def takes(self) -> Literal["logits", "cosine"]:
+    def reads(self) -> Literal["logits", "cosine"]:
         return "cosine" if self.output in OF_COSINE else "logits"
+
+    def instead(self) -> str:
+        return f", or one of the outputs {listed(PLAIN if self.output in OF_COSINE else OF_COSINE)}"
 
     def encode(self, text: str) -> float:
         try:

@@ -1,21 +1,16 @@
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NoReturn
-
-from torch import Tensor
-
-from polytask.data.tokens import TokenColumn
 
 from .base import Kind
 
 
 class Unlabelled(Kind):
-    """A kind that learns from texts alone: its tables have no label column."""
+    """A kind that learns from texts alone: its tables have no label column, and its head is its own."""
 
     has_labels = False
-    reads_labels = False
+    takes = frozenset({"pooling", "projection"})
 
     def __init__(self, labels: Mapping[str, str]) -> None:
         super().__init__({})
@@ -29,7 +24,3 @@ class Unlabelled(Kind):
 
     def encode(self, text: str) -> NoReturn:
         raise ValueError(f"'{text[:80]}' is not wanted: this kind reads no labels")
-
-    @abstractmethod
-    def labels_of(self, columns: Sequence[TokenColumn]) -> Tensor:
-        """Return what stands for the labels of rows, ``(N, …)``."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from polytask.assembly.language import adopt_language_heads
+from polytask.assembly.model import adopt_heads
 from polytask.assembly.parts import build
 from polytask.encoder.foreign.names import save_bert
 from polytask.errors import RecipeError, UserError
@@ -242,14 +242,10 @@ def assert_holds(head: Any, stored: dict[str, torch.Tensor]) -> None:
 
 def test_heads_that_do_not_fit_are_refused(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = build(load_recipe(pretraining(tiny)))
-    recipe = parts.recipe.model_copy(
-        update={"encoder": parts.recipe.encoder.model_copy(update={"checkpoint": str(tmp_path)})}
-    )
     wrong = {name: torch.zeros(3) for name in ("dense.weight", "dense.bias", "norm.weight", "norm.bias", "bias")}
-    monkeypatch.setattr("polytask.assembly.language.load_language_head", lambda folder: wrong)
-    monkeypatch.setattr("polytask.assembly.language.locate", lambda name, base: tmp_path)
+    monkeypatch.setattr("polytask.tasks.kinds.mlm.load_language_head", lambda folder: wrong)
     with pytest.raises(UserError, match=r"has a tensor of the shape \(3,\)"):
-        adopt_language_heads(parts.model, recipe, tmp_path, lambda text: None)
+        adopt_heads(parts.model, parts.tasks, tmp_path, lambda text: None)
 
 
 def test_texts_in_memory_need_no_label(tiny: Tiny, tmp_path: Path) -> None:
