@@ -20,6 +20,7 @@ ragged = st.lists(st.integers(1, 7), min_size=1, max_size=9)
 
 REDUCTIONS: dict[str, Callable[[Tokens, Tensor], Tensor]] = {
     "first": lambda tokens, query_ND: tokens.first(),
+    "last": lambda tokens, query_ND: tokens.last(),
     "sum": lambda tokens, query_ND: tokens.sum(),
     "max": lambda tokens, query_ND: tokens.max(),
     "mean": lambda tokens, query_ND: tokens.sum() / tokens.lengths_N.unsqueeze(1),
@@ -128,6 +129,7 @@ def test_scores_and_weights_of_tokens_are_the_same_in_both_forms(lengths: Length
 def test_reductions_by_hand() -> None:
     packed, _ = both_forms([2, 1], torch.tensor([[1.0, -1.0], [3.0, -5.0], [7.0, 2.0]]))
     assert packed.first().tolist() == [[1.0, -1.0], [7.0, 2.0]]
+    assert packed.last().tolist() == [[3.0, -5.0], [7.0, 2.0]]
     assert packed.sum().tolist() == [[4.0, -6.0], [7.0, 2.0]]
     assert packed.max().tolist() == [[3.0, -1.0], [7.0, 2.0]]
     assert packed.sum(torch.tensor([0.5, 0.5, 2.0])).tolist() == [[2.0, -3.0], [14.0, 4.0]]
@@ -138,10 +140,53 @@ def test_reductions_by_hand() -> None:
 
 def test_an_output_hands_out_any_layer_in_any_type() -> None:
     layers = (torch.zeros(3, 2), torch.ones(3, 2, dtype=torch.bfloat16))
-    output = EncoderOutput(
-        layers, wrap=lambda layer_PD: PackedTokens(layer_PD, runs_of([2, 1])), pooled=lambda hidden_PD=None: layers[0]
-    )
+    output = EncoderOutput(PackedBatch.pack([[5, 6], [7]]), layers, lambda tokens: 3 * tokens.last())
     assert output.tokens().sum().tolist() == [[2.0, 2.0], [1.0, 1.0]]
     assert output.tokens().sum().dtype is torch.bfloat16
     assert output.tokens(dtype=torch.float32).sum().dtype is torch.float32
     assert not output.tokens(0).sum().any()
+    assert output.pooled().tolist() == [[3.0, 3.0], [3.0, 3.0]]
+    assert not output.pooled(layers[0]).any()
+    with pytest.raises(ValueError, match="no pooler"):
+        EncoderOutput(output.batch, layers).pooled()
+
+
+HEADS, SIZE = 2, 3
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-12])
+@given(lengths=ragged)
+def test_packed_and_padded_attend_to_the_same_with_the_same_gradient(rate: float, lengths: Lengths) -> None:
+    packed = PackedBatch.pack([[0] * length for length in lengths])
+    weight_PD = draw(sum(lengths), HEADS * SIZE, seed=2)
+    results = []
+    for batch in (packed, packed.padded()):
+        qkv_PE = draw(sum(lengths), 3 * HEADS * SIZE).requires_grad_()
+        stream_PE = qkv_PE if batch is packed else packed.block(qkv_PE).flatten(0, 1)
+        mixed_PD = batch.attend(stream_PE, HEADS, rate)
+        mixed_PD = mixed_PD if batch is packed else packed.stream(batch.block(mixed_PD))
+        torch.autograd.backward((mixed_PD * weight_PD).sum())
+        results.append((mixed_PD.detach(), qkv_PE.grad))
+    torch.testing.assert_close(results[0], results[1])
+
+
+@given(lengths=ragged)
+def test_packed_and_padded_recur_to_the_same(lengths: Lengths) -> None:
+    lstm = torch.nn.LSTM(WIDTH, 2, batch_first=True, bidirectional=True, dtype=torch.float64)
+    packed, hidden_PD = PackedBatch.pack([[0] * length for length in lengths]), draw(sum(lengths), WIDTH)
+    padded = packed.padded()
+    states_PD = padded.recur(lstm, packed.block(hidden_PD).flatten(0, 1))
+    torch.testing.assert_close(packed.recur(lstm, hidden_PD), packed.stream(padded.block(states_PD)))
+
+
+@given(lengths=ragged)
+def test_a_stream_comes_back_from_its_block(lengths: Lengths) -> None:
+    packed = PackedBatch.pack([list(range(1, length + 1)) for length in lengths])
+    block_NL = packed.block(packed.ids_P)
+    assert block_NL.tolist() == [[*range(1, n + 1), *[0] * (max(lengths) - n)] for n in lengths]
+    assert torch.equal(packed.stream(block_NL), packed.ids_P)
+    assert torch.equal(packed.mask(), block_NL > 0)
+    padded = packed.padded()
+    assert torch.equal(padded.stream(padded.block(padded.ids_P)), padded.ids_P)
+    assert torch.equal(packed.stream(padded.block(padded.positions_P)), packed.positions_P)
+    assert padded.longest == packed.longest

@@ -5,9 +5,10 @@ Shapes: N rows, P tokens of a packed batch, D width, C logits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
@@ -15,10 +16,13 @@ from torch import Tensor, nn
 
 from polytask.encoder.base import Encoder, WordEmbedding
 from polytask.heads.task import TaskHead
-from polytask.packing import RowBatch
+from polytask.packing import EncoderOutput, RowBatch
 from polytask.runtime.device import DTYPES
 from polytask.runtime.keys import draws_kept, reseed
 from polytask.tasks.task import Task
+
+SHARED = "shared"
+"""The name of the encoder that all tasks have which have none of their own."""
 
 
 class Model(nn.Module):
@@ -49,16 +53,39 @@ class Model(nn.Module):
         encoder = self.encoder(task)
         return [encoder.embed(stream) for stream in batch.streams]
 
-    def forward(
+    def read(
         self,
-        task: str,
         batch: RowBatch,
+        encoder: str = SHARED,
         embeddings: Sequence[Tensor] | None = None,
         *,
         dtype: torch.dtype | None = None,
-    ) -> Tensor:
-        """Return logits ``(N, C)``, fp32, in the order of ``batch.rows``: the mean over the orders of a pair."""
-        return mean(self.head(task)(self.encode(task, batch, embeddings, dtype=dtype)))
+    ) -> Reading:
+        """Have an encoder read a batch, for all tasks that have this encoder and this input to judge.
+
+        ``embeddings`` replace those of ``embed``; ``dtype`` is the type of the activations, the encoder's own by default.
+        """
+        given: Sequence[Tensor | None] = embeddings or [None] * len(batch.streams)
+        pairs = zip(batch.streams, given, strict=True)
+        return Reading(
+            encoder, [partial(self.encoders[encoder], stream, words, dtype=dtype) for stream, words in pairs]
+        )
+
+    def judge(self, task: str, reading: Reading) -> Tensor:
+        """Return a task's logits ``(N, C)``, fp32, in the order of the batch's rows: the mean over the orders of a pair.
+
+        Raises ValueError for what another encoder than the task's has read.
+        """
+        return mean(self.head(task)(self.vectors(task, reading)))
+
+    def vectors(self, task: str, reading: Reading) -> list[Tensor]:
+        """Return the vectors ``(N, D)`` that a task pools of each of a batch's streams, in the order of its rows."""
+        if reading.encoder != self.encoder_of[task]:
+            raise ValueError(
+                f"task '{task}' has the encoder '{self.encoder_of[task]}'; this was read by '{reading.encoder}'"
+            )
+        head = self.head(task)
+        return [head.pool(output) for output in reading]
 
     def encode(
         self,
@@ -68,13 +95,31 @@ class Model(nn.Module):
         *,
         dtype: torch.dtype | None = None,
     ) -> list[Tensor]:
-        """Return the pooled vectors ``(N, D)`` of each of a batch's streams, in the order of ``batch.rows``."""
-        encoder, head = self.encoder(task), self.head(task)
-        vectors = []
-        given: Sequence[Tensor | None] = embeddings or [None] * len(batch.streams)
-        for stream, words_PD in zip(batch.streams, given, strict=True):
-            vectors.append(head.pool(encoder(stream, words_PD, dtype=dtype), stream))
-        return vectors
+        """Read a batch for one task alone. Returns what the task pools of each stream, as ``vectors`` does."""
+        return self.vectors(task, self.read(batch, self.encoder_of[task], embeddings, dtype=dtype))
+
+    def forward(self, task: str, batch: RowBatch) -> Tensor:
+        """Read a batch for one task alone and return its logits, as ``judge`` does."""
+        return self.judge(task, self.read(batch, self.encoder_of[task]))
+
+
+class Reading:
+    """What the encoder called ``encoder`` makes of each stream of a batch, for any number of tasks to judge.
+
+    A stream is run when a task first reads it, under the gradient mode of that moment: so the order in which dropout
+    is drawn (all of the first stream's, then the second's) is that of a pass for one task.
+    """
+
+    def __init__(self, encoder: str, passes: Sequence[Callable[[], EncoderOutput]]) -> None:
+        self.encoder = encoder
+        self._passes = passes
+        self._known: list[EncoderOutput] = []
+
+    def __iter__(self) -> Iterator[EncoderOutput]:
+        for number, run in enumerate(self._passes):
+            if number == len(self._known):
+                self._known.append(run())
+            yield self._known[number]
 
 
 def mean(tensors: Sequence[Tensor]) -> Tensor:
@@ -142,7 +187,7 @@ class TaskView:
         reseed(*self.key, self._purpose(dropout))
         dtype = None if precision is None else DTYPES[precision]
         with _dropout_off(model) if dropout == "off" else _as_is():
-            return self._judge(model, model.encode(self.task.name, self.batch, embeddings, dtype=dtype))
+            return self._output(model, model.encode(self.task.name, self.batch, embeddings, dtype=dtype))
 
     def run_apart(
         self,
@@ -164,7 +209,7 @@ class TaskView:
             for number, vector_ND in enumerate(vectors):
                 mixed = [*beside.vectors[:number], vector_ND, *beside.vectors[number + 1 :]]
                 with draws_kept(vector_ND.device):  # every result has the masks that the first one's head drew
-                    outs.append(self._judge(self.model, mixed))
+                    outs.append(self._output(self.model, mixed))
         return outs
 
     @contextmanager
@@ -188,7 +233,7 @@ class TaskView:
         """Return how far two predictions of each row are apart, ``(N,)``, as the task's kind measures it."""
         return self.task.kind.divergence(a.logits_NC, b.logits_NC, self.batch.labels_N)
 
-    def _judge(self, model: Model, vectors: Sequence[Tensor]) -> TaskOutput:
+    def _output(self, model: Model, vectors: Sequence[Tensor]) -> TaskOutput:
         if self.batch.labels_N is None:
             raise ValueError(f"task '{self.task.name}': a batch without labels has no loss")
         logits = model.head(self.task.name)(vectors)
@@ -220,7 +265,3 @@ def _dropout_off(model: Model) -> Iterator[None]:
 @contextmanager
 def _as_is() -> Iterator[None]:
     yield
-
-
-SHARED = "shared"
-"""The name of the encoder that all tasks have which have none of their own."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from polytask.encoder.base import dropout
+from polytask.packing import dropout
 
 ENTRIES = 400_000
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from polytask.errors import RecipeError
 from polytask.heads.pooling.base import Pooling, poolings
-from polytask.packing import EncoderOutput, PackedTokens, PaddedTokens, runs_of
+from polytask.packing import EncoderOutput, PackedBatch, Tokens
 
 WIDTH = 6
 LENGTHS = (3, 1, 1, 5)
@@ -49,13 +49,16 @@ def hidden(dtype: torch.dtype = torch.float32, lengths: tuple[int, ...] = LENGTH
 
 
 def output_of(hidden_PD: Tensor, lengths: tuple[int, ...] = LENGTHS) -> EncoderOutput:
-    """Return an output whose layers are functions of the last one, and whose summary is twice the first token."""
-    runs = runs_of(lengths)
-    return EncoderOutput(
-        (3 * hidden_PD.sin(), hidden_PD**2 - 1, hidden_PD),
-        wrap=lambda layer_PD: PackedTokens(layer_PD, runs),
-        pooled=lambda given_PD=None: 2 * PackedTokens(hidden_PD if given_PD is None else given_PD, runs).first(),
-    )
+    """Return an output whose layers are functions of the last one, and whose pooled vector is twice the first token."""
+    return EncoderOutput(batch_of(lengths), (3 * hidden_PD.sin(), hidden_PD**2 - 1, hidden_PD), twice_the_first)
+
+
+def batch_of(lengths: tuple[int, ...] = LENGTHS) -> PackedBatch:
+    return PackedBatch.pack([[0] * length for length in lengths])
+
+
+def twice_the_first(tokens: Tokens) -> Tensor:
+    return 2 * tokens.first()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -82,27 +85,23 @@ def test_the_gradient_reaches_every_text(pooling: Pooling) -> None:
 
 
 def test_padding_does_not_matter(pooling: Pooling) -> None:
-    hidden_PD = hidden()
-    mask_NL = torch.arange(5) < torch.tensor(LENGTHS)[:, None]
+    hidden_PD, packed = hidden(), batch_of()
     padded_NLD = torch.full((4, 5, WIDTH), 50.0)
-    padded_NLD[mask_NL] = hidden_PD
-    padded = EncoderOutput(
-        (3 * padded_NLD.sin(), padded_NLD**2 - 1, padded_NLD),
-        wrap=lambda layer_NLD: PaddedTokens(layer_NLD, mask_NL),
-        pooled=lambda given_NLD=None: 2 * (padded_NLD if given_NLD is None else given_NLD)[:, 0],
-    )
+    padded_NLD[packed.mask()] = hidden_PD
+    stream_PD = padded_NLD.flatten(0, 1)
+    padded = EncoderOutput(packed.padded(), (3 * stream_PD.sin(), stream_PD**2 - 1, stream_PD), twice_the_first)
     torch.testing.assert_close(pooling(padded), pooling(output_of(hidden_PD)))
 
 
-def test_it_says_whether_it_reads_the_summary(pooling: Pooling) -> None:
+def test_it_says_whether_it_reads_the_pooler(pooling: Pooling) -> None:
     asked = []
     plain = output_of(hidden())
 
-    def summary(hidden_PD: Tensor | None = None) -> Tensor:
-        asked.append(hidden_PD)
-        return plain.pooled(hidden_PD)
+    def pooler(tokens: Tokens) -> Tensor:
+        asked.append(tokens)
+        return twice_the_first(tokens)
 
-    pooling(EncoderOutput(plain.layers, plain.wrap, summary))
+    pooling(EncoderOutput(plain.batch, plain.layers, pooler))
     assert bool(asked) == pooling.uses_pooler
 
 
@@ -214,13 +213,8 @@ def test_the_mean_over_layers_is_taken_token_by_token_and_only_they_get_a_gradie
 ) -> None:
     stack = [torch.randn(hidden().shape, generator=torch.Generator().manual_seed(n)).to(dtype) for n in range(4)]
     mean_PD = torch.stack([stack[n].float() for n in chosen]).mean(0)
-    runs = runs_of(LENGTHS)
     leaves = [layer.requires_grad_() for layer in stack]
-    output = EncoderOutput(
-        tuple(leaves),
-        wrap=lambda layer: PackedTokens(layer, runs),
-        pooled=lambda hidden_PD=None: 2 * PackedTokens(leaves[-1] if hidden_PD is None else hidden_PD, runs).first(),
-    )
+    output = EncoderOutput(batch_of(), leaves, twice_the_first)
     found_ND = new(name, {"layers": layers})(output)
     torch.testing.assert_close(found_ND, new(name, {})(output_of(mean_PD)))
     torch.autograd.backward((found_ND**2).sum())

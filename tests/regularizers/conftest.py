@@ -17,7 +17,7 @@ from polytask.heads.logits.linear import Linear
 from polytask.heads.pooling.mean import Mean
 from polytask.heads.task import TaskHead
 from polytask.model import Model, TaskView
-from polytask.packing import EncoderOutput, PackedBatch, PackedTokens, RowBatch
+from polytask.packing import Batch, EncoderOutput, PackedBatch, RowBatch
 from polytask.recipe.load import load_recipe
 from polytask.runtime.device import DTYPES
 from polytask.tasks.kinds.base import kinds
@@ -40,19 +40,15 @@ class Net(Encoder):
         self.table = torch.nn.Parameter(torch.randn(20, WIDTH, dtype=torch.float64, generator=generator) * 0.1)
         self.inner = torch.nn.Parameter(torch.randn(WIDTH, WIDTH, dtype=torch.float64, generator=generator))
 
-    def embed(self, batch: PackedBatch) -> Tensor:
+    def embed(self, batch: Batch) -> Tensor:
         return self.table[batch.ids_P]
 
     def forward(
-        self, batch: PackedBatch, embeddings: Tensor | None = None, *, dtype: torch.dtype | None = None
+        self, batch: Batch, embeddings: Tensor | None = None, *, dtype: torch.dtype | None = None
     ) -> EncoderOutput:
         words_PD = self.embed(batch) if embeddings is None else embeddings
         hidden_PD = torch.tanh(words_PD @ self.inner.t()).to(dtype or self.compute)
-        return EncoderOutput(
-            (words_PD, hidden_PD),
-            wrap=lambda layer_PD: PackedTokens(layer_PD, batch.runs),
-            pooled=lambda hidden_PD=None: torch.empty(0),
-        )
+        return EncoderOutput(batch, (words_PD, hidden_PD))
 
     def describe(self) -> dict[str, Any]:
         return {}

@@ -11,7 +11,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.errors import CheckpointError, need_extra, shown
-from polytask.packing import EncoderOutput, PackedBatch, PackedTokens
+from polytask.packing import Batch, EncoderOutput
 from polytask.runtime.files import disk_errors
 
 from .base import Encoder
@@ -53,46 +53,34 @@ class AutoEncoder(Encoder):
         layers = [int(match[1]) for name, _ in model.named_parameters() if (match := LAYER.search(name))]
         self._depth = 1 + max(layers, default=-1)
 
-    def embed(self, batch: PackedBatch) -> Tensor:
+    def embed(self, batch: Batch) -> Tensor:
         """Return the rows of the model's own embedding table, ``(P, E)``."""
         words_PE: Tensor = self.model.get_input_embeddings()(batch.ids_P)
         return words_PE
 
     def forward(
-        self, batch: PackedBatch, embeddings: Tensor | None = None, *, dtype: torch.dtype | None = None
+        self, batch: Batch, embeddings: Tensor | None = None, *, dtype: torch.dtype | None = None
     ) -> EncoderOutput:
         if batch.longest > self.positions:
             raise ValueError(f"a text of {batch.longest} tokens; this encoder has {self.positions} positions")
         words_PE = self.embed(batch) if embeddings is None else embeddings
-        places_P = _places(batch)
-        output = self._run(words_PE, batch, places_P, dtype or self.compute)
+        output = self._run(words_PE, batch, dtype or self.compute)
         # Some models normalise their last layer once more: what they call the last hidden state is the truth.
         blocks = (*output.hidden_states[:-1], output.last_hidden_state)
-        return EncoderOutput(
-            tuple(block_NLD.flatten(0, 1).index_select(0, places_P) for block_NLD in blocks),
-            wrap=lambda layer_PD: PackedTokens(layer_PD, batch.runs),
-            pooled=lambda hidden_PD=None: self._summary(output, hidden_PD),
+        return _Output(
+            batch, [batch.stream(block_NLD) for block_NLD in blocks], output.pooler_output if self.has_pooler else None
         )
 
-    def _run(self, words_PE: Tensor, batch: PackedBatch, places_P: Tensor, dtype: torch.dtype) -> Any:
-        mask_NL = _pad(torch.ones_like(batch.ids_P), places_P, batch)
-        types = {"token_type_ids": _pad(batch.types_P, places_P, batch)} if self.has_types else {}
+    def _run(self, words_PE: Tensor, batch: Batch, dtype: torch.dtype) -> Any:
+        types = {"token_type_ids": batch.block(batch.types_P)} if self.has_types else {}
         with torch.autocast(words_PE.device.type, dtype, enabled=dtype is not torch.float32):
             return self.model(
-                inputs_embeds=_pad(words_PE, places_P, batch),
-                attention_mask=mask_NL,
+                inputs_embeds=batch.block(words_PE),
+                attention_mask=batch.mask().long(),
                 output_hidden_states=True,
                 return_dict=True,
                 **types,
             )
-
-    def _summary(self, output: Any, hidden_PD: Tensor | None) -> Tensor:
-        if not self.has_pooler:
-            raise ValueError("this encoder has no pooler")
-        if hidden_PD is not None:
-            raise ValueError("this encoder's pooler reads its last layer")
-        summary_ND: Tensor = output.pooler_output
-        return summary_ND
 
     def describe(self) -> dict[str, Any]:
         config = json.loads(self.model.config.to_json_string(use_diff=False))
@@ -113,6 +101,21 @@ class AutoEncoder(Encoder):
             return int(within[1]) + 1
         above = "pooler" in name or "final_norm" in name
         return self.depth + 1 if above else 0  # relative positions serve all layers: they freeze with the embeddings
+
+
+class _Output(EncoderOutput):
+    """An output whose pooled vectors ``(N, D)`` are known already, for the last layer alone; None where there are none."""
+
+    def __init__(self, batch: Batch, layers: Sequence[Tensor], pooled_ND: Tensor | None) -> None:
+        super().__init__(batch, layers)
+        self._pooled_ND = pooled_ND
+
+    def pooled(self, hidden_PD: Tensor | None = None) -> Tensor:
+        if self._pooled_ND is None:
+            raise ValueError("this encoder has no pooler")
+        if hidden_PD is not None:
+            raise ValueError("this encoder's pooler reads its last layer")
+        return self._pooled_ND
 
 
 def load_auto(folder: Path, *, dropout: float | None = None) -> AutoEncoder:
@@ -257,17 +260,3 @@ def _positions(model: Any) -> int:
             # RoBERTa and MPNet count positions from the row after the padding's.
             return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
     return int(getattr(model.config, "max_position_embeddings", None) or UNBOUNDED)
-
-
-def _places(batch: PackedBatch) -> Tensor:
-    """Return where each token of the stream stands among the ``N * L`` places of the padded block."""
-    device = batch.ids_P.device
-    lengths_N = torch.tensor(batch.lengths, device=device)
-    texts_P = torch.arange(batch.texts, device=device).repeat_interleave(lengths_N, output_size=batch.tokens)
-    return texts_P * batch.longest + batch.positions_P
-
-
-def _pad(stream_P: Tensor, places_P: Tensor, batch: PackedBatch) -> Tensor:
-    """Return a stream ``(P, …)`` as a block ``(N, L, …)`` with zeros where no token is."""
-    flat = stream_P.new_zeros((batch.texts * batch.longest, *stream_P.shape[1:])).index_copy(0, places_P, stream_P)
-    return flat.view(batch.texts, batch.longest, *stream_P.shape[1:])

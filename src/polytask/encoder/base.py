@@ -1,6 +1,6 @@
 """The encoder contract, and the layers that every encoder here is made of.
 
-Shapes: P tokens of a packed batch, D width, V vocabulary, N texts.
+Shapes: P tokens of a batch, D width, V vocabulary, N texts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polytask.packing import EncoderOutput, PackedBatch
+from polytask.packing import Batch, EncoderOutput
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Encoder(nn.Module, ABC):
     before positions, token types and LayerNorm, so that zero noise is exactly the clean pass.
 
     ``lowest_layer`` is the lowest of the hidden vectors that are ``width`` wide; 0 is the embeddings.
-    ``pools_any_layer`` says whether ``EncoderOutput.summary`` can be had of other hidden vectors than the last layer's.
+    ``pools_any_layer`` says whether ``EncoderOutput.pooled`` can be had of other hidden vectors than the last layer's.
     ``positions`` is how many tokens a text may have. ``compute`` is the type of the activations; weights that
     ``shadowed`` names may be held in that type beside their fp32 masters, all others stay fp32.
     """
@@ -46,12 +46,12 @@ class Encoder(nn.Module, ABC):
     compute: torch.dtype = torch.float32
 
     @abstractmethod
-    def embed(self, batch: PackedBatch) -> Tensor:
+    def embed(self, batch: Batch) -> Tensor:
         """Return the word embeddings of a batch, ``(P, D)``, before positions, token types and LayerNorm."""
 
     @abstractmethod
     def forward(
-        self, batch: PackedBatch, embeddings: Tensor | None = None, *, dtype: torch.dtype | None = None
+        self, batch: Batch, embeddings: Tensor | None = None, *, dtype: torch.dtype | None = None
     ) -> EncoderOutput:
         """Return every layer's hidden vectors. ``embeddings`` replaces ``embed(batch)``, ``dtype`` replaces ``compute``."""
 
@@ -65,7 +65,7 @@ class Encoder(nn.Module, ABC):
         return 0
 
     def pooler_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that only ``EncoderOutput.summary`` uses."""
+        """Return the parameters that only ``EncoderOutput.pooled`` uses."""
         return []
 
     def layer_of(self, name: str) -> int:
@@ -79,26 +79,6 @@ class Encoder(nn.Module, ABC):
     def shadowed(self) -> list[nn.Parameter]:
         """Return the parameters that take part in matrix products in the ``compute`` type."""
         return [p for module in self.modules() if isinstance(module, Linear) for p in module.parameters()]
-
-
-def dropout(input: Tensor, rate: float, training: bool) -> Tensor:
-    """Zero each entry with probability ``rate`` (to 1/65536) and scale the others up, drawn from the default generator.
-
-    On a CPU torch draws its mask serially, 8 ns a number, a seventh of a small model's step; here each 64-bit draw
-    serves four entries.
-    """
-    if not training or rate == 0.0:
-        return input
-    if input.device.type != "cpu":
-        return F.dropout(input, rate, training)
-    return input * _mask(input, rate)
-
-
-def _mask(like: Tensor, rate: float) -> Tensor:
-    dropped = min(round(rate * 65536), 65535)
-    draws = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    lanes = draws.view(torch.int16)[: like.numel()].view(like.shape)
-    return (lanes >= dropped - 32768).to(like.dtype).mul_(65536 / (65536 - dropped))
 
 
 class Linear(nn.Linear):

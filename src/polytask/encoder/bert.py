@@ -1,6 +1,6 @@
-"""BERT (Devlin et al. 2018) on packed tokens: embeddings, post-norm layers, pooler.
+"""BERT (Devlin et al. 2018) on a stream of tokens: embeddings, post-norm layers, pooler.
 
-Shapes: P tokens of a packed batch, D width, N texts.
+Shapes: P tokens of a batch, D width, N texts.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polytask.packing import EncoderOutput, LazyLayers, PackedBatch, PackedTokens
+from polytask.packing import Batch, EncoderOutput, LazyLayers, Tokens, dropout
 
 from .attention import SelfAttention
-from .base import Encoder, LayerNorm, Linear, WordEmbedding, WordTable, dropout
+from .base import Encoder, LayerNorm, Linear, WordEmbedding, WordTable
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -53,7 +53,8 @@ class Embeddings(nn.Module):
         self.norm = LayerNorm(shape.width, eps=shape.epsilon)
         self.dropout = dropout
 
-    def forward(self, words_PD: Tensor, batch: PackedBatch, dtype: torch.dtype) -> Tensor:
+    def forward(self, words_PD: Tensor, batch: Batch, dtype: torch.dtype) -> Tensor:
+        # The sum and its norm are fp32, whatever comes after: noise of 1e-5 on the words would drown in bf16.
         sum_PD = words_PD + self.position(batch.positions_P) + self.token_type(batch.types_P)
         return dropout(self.norm(sum_PD).to(dtype), self.dropout, self.training)
 
@@ -70,6 +71,7 @@ class FeedForward(nn.Module):
         self.dropout = dropout
 
     def forward(self, hidden_PD: Tensor) -> Tensor:
+        # Post-norm, as published: checkpoints of it make no sense in the pre-norm order.
         grown_PD = self.down(self.activation(self.up(hidden_PD)))
         normed_PD: Tensor = self.norm(hidden_PD + dropout(grown_PD, self.dropout, self.training))
         return normed_PD
@@ -85,7 +87,7 @@ class Layer(nn.Module):
         )
         self.feed_forward = FeedForward(shape, dropout)
 
-    def forward(self, hidden_PD: Tensor, batch: PackedBatch) -> Tensor:
+    def forward(self, hidden_PD: Tensor, batch: Batch) -> Tensor:
         out_PD: Tensor = self.feed_forward(self.attention(hidden_PD, batch))
         return out_PD
 
@@ -110,29 +112,23 @@ class Bert(Encoder):
         self.pooler = Linear(shape.width, shape.width) if pooler else None
         self.apply(_initialise)
 
-    def embed(self, batch: PackedBatch) -> Tensor:
+    def embed(self, batch: Batch) -> Tensor:
         words_PD: Tensor = self.embeddings.word(batch.ids_P)
         return words_PD
 
     def forward(
-        self, batch: PackedBatch, embeddings: Tensor | None = None, *, dtype: torch.dtype | None = None
+        self, batch: Batch, embeddings: Tensor | None = None, *, dtype: torch.dtype | None = None
     ) -> EncoderOutput:
         if batch.longest > self.shape.positions:
             raise ValueError(f"a text of {batch.longest} tokens; this encoder has {self.shape.positions} positions")
         words_PD = self.embed(batch) if embeddings is None else embeddings
         hidden_PD = self.embeddings(words_PD, batch, dtype or self.compute)
-        layers = LazyLayers(hidden_PD, (partial(_through, layer, batch) for layer in self.layers))
-        return EncoderOutput(
-            layers,
-            wrap=lambda layer_PD: PackedTokens(layer_PD, batch.runs),
-            pooled=lambda hidden_PD=None: self._pool(
-                PackedTokens(layers[-1] if hidden_PD is None else hidden_PD, batch.runs)
-            ),
-        )
+        # Layers that no pooling reads, and that none above is read of, are never run.
+        layers = LazyLayers(hidden_PD, [partial(layer, batch=batch) for layer in self.layers])
+        return EncoderOutput(batch, layers, self._pool if self.has_pooler else None)
 
-    def _pool(self, tokens: PackedTokens) -> Tensor:
-        if self.pooler is None:
-            raise ValueError("this encoder has no pooler")
+    def _pool(self, tokens: Tokens) -> Tensor:
+        assert self.pooler is not None
         return torch.tanh(self.pooler(tokens.first()))
 
     def describe(self) -> dict[str, Any]:
@@ -154,11 +150,6 @@ class Bert(Encoder):
             return 0
         within = re.match(r"layers\.(\d+)\.", name)
         return int(within[1]) + 1 if within else self.depth + 1
-
-
-def _through(layer: nn.Module, batch: PackedBatch, hidden_PD: Tensor) -> Tensor:
-    higher_PD: Tensor = layer(hidden_PD, batch)
-    return higher_PD
 
 
 def _initialise(module: nn.Module) -> None:

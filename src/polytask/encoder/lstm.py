@@ -1,7 +1,7 @@
 """The two-layer bidirectional LSTM baseline of the course reports, as an encoder like the others.
 
 Embeddings are trained from scratch; dropout follows each LSTM layer.
-Shapes: P tokens of a packed batch, E width of the word embeddings, D = 2 × hidden, N texts of L tokens in a run.
+Shapes: P tokens of a batch, E width of the word embeddings, D = 2 × hidden.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polytask.packing import EncoderOutput, PackedBatch, PackedTokens
+from polytask.packing import Batch, EncoderOutput, Tokens, dropout
 
-from .base import Encoder, WordEmbedding, dropout
+from .base import Encoder, WordEmbedding
 
 
 class BiLstm(Encoder):
     """``layers`` bidirectional LSTM layers of ``hidden`` units a direction over word embeddings of ``embedding`` units.
 
-    The summary of a text is the last state of each direction in the top layer. Always computes in fp32.
+    The pooled vector of a text is the last state of each direction in the top layer. Always computes in fp32.
     """
 
     has_pooler = True
@@ -38,32 +38,22 @@ class BiLstm(Encoder):
         self.layers = nn.ModuleList(nn.LSTM(width, hidden, batch_first=True, bidirectional=True) for width in widths)
         nn.init.normal_(self.word.weight, std=0.1)
 
-    def embed(self, batch: PackedBatch) -> Tensor:
+    def embed(self, batch: Batch) -> Tensor:
         words_PE: Tensor = self.word(batch.ids_P)
         return words_PE
 
     def forward(
-        self, batch: PackedBatch, embeddings: Tensor | None = None, *, dtype: torch.dtype | None = None
+        self, batch: Batch, embeddings: Tensor | None = None, *, dtype: torch.dtype | None = None
     ) -> EncoderOutput:
         hidden = [(self.embed(batch) if embeddings is None else embeddings).float()]
         for lstm in self.layers:
-            outputs = [
-                lstm(hidden[-1][run.start : run.stop].view(run.texts, run.length, -1))[0].flatten(0, 1)
-                for run in batch.runs
-            ]
-            hidden.append(dropout(torch.cat(outputs), self.dropout, self.training))
-        return EncoderOutput(
-            tuple(hidden),
-            wrap=lambda layer_PD: PackedTokens(layer_PD, batch.runs),
-            pooled=lambda hidden_PD=None: self._ends(hidden[-1] if hidden_PD is None else hidden_PD, batch),
-        )
+            assert isinstance(lstm, nn.LSTM)
+            hidden.append(dropout(batch.recur(lstm, hidden[-1]), self.dropout, self.training))
+        return EncoderOutput(batch, hidden, self._ends)
 
-    def _ends(self, hidden_PD: Tensor, batch: PackedBatch) -> Tensor:
-        ends = []
-        for run in batch.runs:
-            view_NLD = hidden_PD[run.start : run.stop].view(run.texts, run.length, -1)
-            ends.append(torch.cat([view_NLD[:, -1, : self.hidden], view_NLD[:, 0, self.hidden :]], dim=1))
-        return torch.cat(ends)
+    def _ends(self, tokens: Tokens) -> Tensor:
+        # Each direction has read the whole text at its own end of it: the left half at the last token.
+        return torch.cat([tokens.last()[:, : self.hidden], tokens.first()[:, self.hidden :]], dim=1)
 
     def describe(self) -> dict[str, Any]:
         vocabulary, embedding = self.word.weight.shape

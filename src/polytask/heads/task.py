@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from polytask.packing import EncoderOutput, PackedBatch
+from polytask.packing import EncoderOutput
 
 from .language import EveryToken
 from .logits.base import checked_rate
@@ -49,18 +49,19 @@ class TaskHead(nn.Module):
 
     def forward(self, vectors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the logits ``(N, C)`` of each order, from one pooled vector ``(N, D)`` for each row, or two."""
-        return self.orders(self.judge, [self.dropout(self.projection(vector_ND)) for vector_ND in vectors])
+        return self.orders(self.logits, [self.dropout(self.projection(vector_ND)) for vector_ND in vectors])
 
-    def judge(self, projected: Sequence[Tensor]) -> Tensor:
+    def logits(self, projected: Sequence[Tensor]) -> Tensor:
         """Return logits ``(N, C)`` from one projected vector for each row, or two in the order that they are given in."""
         merged_ND = projected[0] if self.merge is None else self.merge(*projected)
         logits_NC: Tensor = self.thresholds(self.head(merged_ND))
         return logits_NC
 
-    def pool(self, output: EncoderOutput, stream: PackedBatch) -> Tensor:
+    def pool(self, output: EncoderOutput) -> Tensor:
         """Return one vector ``(N, D)`` for each row's text in a stream."""
         vector_ND: Tensor = self.pooling(output)
-        return vector_ND if stream.order_N is None else vector_ND[stream.order_N]
+        order_N = output.batch.order_N
+        return vector_ND if order_N is None else vector_ND[order_N]
 
 
 class TokenHead(TaskHead):
@@ -69,12 +70,12 @@ class TokenHead(TaskHead):
     def __init__(self, width: int, head: nn.Module) -> None:
         super().__init__(EveryToken(width), head)
 
-    def judge(self, projected: Sequence[Tensor]) -> Tensor:
+    def logits(self, projected: Sequence[Tensor]) -> Tensor:
         (vectors_NKD,) = projected
         logits_MV: Tensor = self.head(vectors_NKD.flatten(0, 1))
         return logits_MV.view(*vectors_NKD.shape[:2], -1)
 
-    def pool(self, output: EncoderOutput, stream: PackedBatch) -> Tensor:
+    def pool(self, output: EncoderOutput) -> Tensor:
         """Return the vectors of the tokens that are asked about, ``(N, K, D)``, fp32."""
         tokens_PD: Tensor = self.pooling(output)
-        return tokens_PD[stream.asked_NK].float()
+        return tokens_PD[output.batch.asked_NK].float()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from polytask.model import Dropout, TaskOutput, TaskView
-from polytask.packing import PackedBatch, PackedTokens
+from polytask.packing import PackedBatch
 from polytask.runtime.device import DTYPES
 from polytask.runtime.keys import seed_of
 
@@ -63,7 +63,7 @@ class Ball:
     def _over(self, each_P1: Tensor, stream: PackedBatch, *, largest: bool) -> Tensor:
         if self.over == "token":
             return each_P1
-        tokens = PackedTokens(each_P1, stream.runs)
+        tokens = stream.wrap(each_P1)
         text_N1 = tokens.max() if largest else tokens.sum()
         lengths_N = torch.tensor(stream.lengths, device=each_P1.device)
         return text_N1.repeat_interleave(lengths_N, dim=0, output_size=stream.tokens)
