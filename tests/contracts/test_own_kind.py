@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polytask.data.tokens import TokenColumn, Tokenizer
@@ -18,7 +20,8 @@ from polytask.heads.projection import Projection
 from polytask.heads.task import TaskHead
 from polytask.inference.predictor import load
 from polytask.jobs.train import resume, train
-from polytask.tasks.kinds.base import Decoded, Kind, Targets, kinds, to_numpy
+from polytask.metrics.base import Metric, Predicted, Truth, metrics
+from polytask.tasks.kinds.base import Kind, Targets, kinds, to_numpy
 
 
 class Lengths(Kind):
@@ -27,7 +30,8 @@ class Lengths(Kind):
     takes: ClassVar[frozenset[str]] = frozenset({"pooling"})
     pairs = ("single",)
     has_labels = False
-    first_metric = "closeness"
+    gives = frozenset({"gap"})
+    metrics = ("closeness",)
     dtype = torch.float32
 
     def __init__(self, labels: Mapping[str, str], *, scale: float = 1.0) -> None:
@@ -51,17 +55,32 @@ class Lengths(Kind):
     def divergence(self, a_NC: Tensor, b_NC: Tensor, labels_N: Tensor | None = None) -> Tensor:
         return (a_NC[:, 0] - b_NC[:, 0]) ** 2
 
-    def decode(self, logits_NC: Tensor) -> Decoded:
-        return Decoded([float(value) for value in to_numpy(logits_NC[:, 0].exp())])
+    def decode(self, logits_NC: Tensor) -> Predicted:
+        return Predicted(values_N=to_numpy(logits_NC[:, 0].exp()))
 
-    def score(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
-        return {"closeness": -float((logits_NC[:, 0] - labels_N).abs().mean())}
+    def truth(self, labels_N: Tensor) -> NDArray[np.float64]:
+        return to_numpy(labels_N.exp())
+
+    def beside(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, NDArray[np.float64]]:
+        return {"gap": to_numpy((logits_NC[:, 0] - labels_N).abs())}
+
+
+class Closeness(Metric):
+    """How near the logarithms lie, negative: a metric that reads a column of its kind's own."""
+
+    reads = (frozenset({"gap"}),)
+    range = (-float("inf"), 0.0)
+
+    def __call__(self, predicted: Predicted, truth: Truth) -> float:
+        return -float(predicted.columns["gap"].mean())
 
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     kinds.names()
     monkeypatch.setitem(kinds._members, "lengths", Lengths)
+    metrics.names()
+    monkeypatch.setitem(metrics._members, "closeness", Closeness)
 
 
 @pytest.mark.usefixtures("known")
@@ -84,4 +103,4 @@ def test_it_trains_goes_on_and_predicts(
     assert (Path(whole) / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
     short, long = load(again).predict("lengths", ["Good.", "It is a film that goes on and on and on and on and on."])
     assert short < long
-    assert load(again).evaluate("dev", "lengths")["tasks"]["lengths"]["closeness"] > -0.6
+    assert load(again).evaluate("dev", "lengths").tasks["lengths"].values["closeness"] > -0.6

@@ -11,25 +11,28 @@ import pytest
 import torch
 
 from polytask.assembly.parts import Parts, build
-from polytask.evaluation.scoring import Scores, aggregate, first_metrics, predict_logits, score
+from polytask.evaluation.aggregates.base import aggregates
+from polytask.evaluation.predicting import predict, predict_logits
+from polytask.evaluation.scoring import Metrics, aggregated, judged, score
 from polytask.inference.predictor import load
+from polytask.metrics.base import metrics
 from polytask.recipe.load import load_recipe
 from polytask.run.folder import RunFolder
 from polytask.run.journal import read_journal
-from polytask.tasks.kinds.base import Kind, kinds
+from polytask.run.scores import Scores
+from polytask.tasks.kinds.base import kinds
 
 Tiny = Callable[..., dict[str, Any]]
 
 CPU = torch.device("cpu")
-KINDS: Mapping[str, Kind] = {
-    "sst": kinds.create("classification", {"0": "no", "1": "yes"}),
-    "quora": kinds.create("binary", {"0": "no", "1": "yes"}),
-    "sts": kinds.create("regression", {}, range=(0.0, 5.0)),
+KINDS = {"sst": "classification", "quora": "binary", "sts": "regression"}
+METRICS: Mapping[str, Metrics] = {
+    task: {name: metrics.create(name) for name in kinds.member(kind).metrics} for task, kind in KINDS.items()
 }
 SCORES: Mapping[str, Scores] = {
-    "sst": {"n": 10, "accuracy": 0.5, "macro_f1": 0.4},
-    "quora": {"n": 10, "accuracy": 0.8, "macro_f1": 0.1},
-    "sts": {"n": 10, "pearson": 0.6, "spearman": 0.9, "mse": 2.0},
+    "sst": Scores(10, {"accuracy": 0.5, "macro_f1": 0.4}),
+    "quora": Scores(10, {"accuracy": 0.8, "macro_f1": 0.1}),
+    "sts": Scores(10, {"pearson": 0.6, "spearman": 0.9, "mse": 2.0}),
 }
 
 
@@ -39,17 +42,17 @@ def parts(tiny: Tiny) -> Parts:
 
 
 def test_the_mean_is_that_of_each_tasks_first_metric() -> None:
-    assert first_metrics(SCORES, KINDS) == {"sst": 0.5, "quora": 0.8, "sts": 0.6}
-    assert aggregate(SCORES, KINDS, "mean") == pytest.approx((0.5 + 0.8 + 0.6) / 3)
+    assert [judged(scores, METRICS[task]).value for task, scores in SCORES.items()] == [0.5, 0.8, 0.6]
+    assert aggregated(SCORES, METRICS, aggregates.create("mean")) == pytest.approx((0.5 + 0.8 + 0.6) / 3)
 
 
 def test_the_courses_aggregate_takes_a_correlation_as_one_plus_r_over_two() -> None:
-    assert aggregate(SCORES, KINDS, "cs224n") == pytest.approx((0.5 + 0.8 + 0.8) / 3)
+    assert aggregated(SCORES, METRICS, aggregates.create("cs224n")) == pytest.approx((0.5 + 0.8 + 0.8) / 3)
 
 
 def test_one_task_is_its_own_aggregate() -> None:
-    assert aggregate({"sts": SCORES["sts"]}, KINDS, "mean") == 0.6
-    assert aggregate({"sts": SCORES["sts"]}, KINDS, "cs224n") == pytest.approx(0.8)
+    assert aggregated({"sts": SCORES["sts"]}, METRICS, aggregates.create("mean")) == 0.6
+    assert aggregated({"sts": SCORES["sts"]}, METRICS, aggregates.create("cs224n")) == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("task", ["sentiment", "paraphrase", "similarity"])
@@ -77,12 +80,15 @@ def test_scores_count_rows_and_know_the_metrics_of_the_kind(parts: Parts) -> Non
     rows = parts.dev_rows["sentiment"]
     assert rows.labels_N is not None
     right_NC = torch.nn.functional.one_hot(rows.labels_N, 5).float()
-    scores = score(parts.tasks["sentiment"], right_NC, rows)
-    assert scores["n"] == 20
-    assert scores["accuracy"] == scores["macro_f1"] == 1.0
+    task = parts.tasks["sentiment"]
+    scores = score(predict(task.kind, right_NC, rows.ids, rows.labels_N), task.metrics)
+    assert scores.rows == 20
+    assert scores.values["accuracy"] == scores.values["macro_f1"] == 1.0
     half_NC = right_NC.clone()
     half_NC[:10] = right_NC[:10].roll(1, dims=1)
-    assert score(parts.tasks["sentiment"], half_NC, rows)["accuracy"] == 0.5
+    assert score(predict(task.kind, half_NC, rows.ids, rows.labels_N), task.metrics).values["accuracy"] == 0.5
+    with pytest.raises(ValueError, match="rows without labels"):
+        score(predict(task.kind, half_NC, rows.ids), task.metrics)
 
 
 def without_gap(tasks: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -104,12 +110,12 @@ def test_a_checkpoint_scores_exactly_what_the_journal_recorded(tiny: Tiny, tmp_p
     best = max(events, key=lambda event: float(event["aggregate"]))
     index = RunFolder(run).read_index()
     assert index.best == f"1-{best['step']:06d}"
-    found = load(run).evaluate()
+    found = load(run).evaluate().to_json()
     assert without_gap(found["tasks"]) == best["scores"]
     assert found["aggregate"] == best["aggregate"] == index.best_aggregate
-    assert without_gap(load(run, checkpoint="last").evaluate()["tasks"]) == events[-1]["scores"]
+    assert without_gap(load(run, checkpoint="last").evaluate().to_json()["tasks"]) == events[-1]["scores"]
     for task, first in {"sentiment": "accuracy", "paraphrase": "accuracy", "similarity": "pearson"}.items():
-        scored = load(run, checkpoint=f"best-{task}").evaluate(only=task)["tasks"][task]
+        scored = load(run, checkpoint=f"best-{task}").evaluate(only=task).tasks[task].values
         assert scored[first] == max(event["scores"][task][first] for event in events)
     assert [event["best"] for event in events] == [
         event["aggregate"] > max((e["aggregate"] for e in events[:n]), default=-1.0) for n, event in enumerate(events)

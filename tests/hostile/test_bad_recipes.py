@@ -50,7 +50,7 @@ TYPES = {
     "data": (3, "a text"),
     "device": (1, "'auto', 'cpu', 'cuda' or 'mps'"),
     "precision": (16, "'auto', 'float32' or 'bfloat16'"),
-    "aggregate": (["mean"], "'mean' or 'cs224n'"),
+    "aggregate": (["mean"], "a name or a table"),
     "checkpoint_every": (1.5, "a whole number"),
     "encoder": ("minilm", "a table"),
     "tasks": ([], "a table"),

@@ -690,7 +690,7 @@ def test_any_table_keeps_its_ids_and_their_order_through_predict(
     table.write_bytes(text.encode())
     wanted = predictor.predict("t", [row[1] for row in rows])
     for format, read in (("csv", read_csv), ("jsonl", read_jsonl)):
-        assert predictor.predict_table("t", table, out, format, [names[0]]) == len(rows)  # type: ignore[arg-type]
+        assert predictor.predict_table("t", table, out, format, [names[0]]) == len(rows)
         assert [(row["id"], row["prediction"]) for row in read(out)] == [
             (row[0], label) for row, label in zip(rows, wanted, strict=True)
         ]

@@ -81,8 +81,8 @@ def test_train_evaluate_predict(polytask: Polytask, recipe: Path, tables: Path, 
     assert said.code == 0
     result = json.loads(said.out)
     assert list(result) == ["tasks", "aggregate"]
-    assert result["tasks"]["sentiment"]["n"] == 20
-    assert list(result["tasks"]["similarity"]) == ["n", "pearson", "spearman", "mse", "swap_gap", "swap_gap_max"]
+    assert result["tasks"]["sentiment"]["rows"] == 20
+    assert list(result["tasks"]["similarity"]) == ["rows", "pearson", "spearman", "mse", "swap_gap", "swap_gap_max"]
     data = ("--task", "sentiment", "--data", tables / "sentiment-dev.csv")
     again = json.loads(polytask("evaluate", run, *data, "--json").out)
     assert again["tasks"] == {"sentiment": result["tasks"]["sentiment"]}

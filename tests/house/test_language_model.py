@@ -20,6 +20,9 @@ from polytask.encoder.base import WordEmbedding
 from polytask.encoder.bert import Bert
 from polytask.encoder.foreign.names import by_foreign_name, load_bert, load_language_head
 from polytask.errors import CheckpointError
+from polytask.evaluation.predicting import predict
+from polytask.evaluation.scoring import score
+from polytask.metrics.base import metrics
 from polytask.model import Model
 from polytask.packing import PackedBatch, RowBatch
 from polytask.tasks.kinds.base import kinds
@@ -195,7 +198,9 @@ def test_what_is_kept_of_logits_is_enough_for_perplexity_and_accuracy(tmp_path: 
     asked = rows.labels_N != NO_LABEL
     surprise = F.cross_entropy(logits_NKV[asked], rows.labels_N[asked])
     right = (logits_NKV[asked].argmax(1) == rows.labels_N[asked]).double().mean()
-    found = kind.score(kept_N3, torch.zeros(4))
+    predictions = predict(kind, kept_N3, ["a", "b", "c", "d"], torch.zeros(4))
+    found = score(predictions, {name: metrics.create(name) for name in kind.metrics}).values
+    assert predictions.loss_N == pytest.approx(kind.loss(logits_NKV, rows.labels_N).numpy(), rel=1e-6)
     assert found == pytest.approx({"accuracy": float(right), "perplexity": float(surprise.exp())}, rel=1e-5)
     alone = float(F.cross_entropy(logits_NKV[2, :1], rows.labels_N[2, :1]).exp())
     assert kind.decode(kept_N3).values[2] == pytest.approx(alone, rel=1e-5)

@@ -14,7 +14,7 @@ import pytest
 
 from polytask.data.tables.sources import Source
 from polytask.errors import Interrupted, RunFolderError, TableError, UserError
-from polytask.evaluation.predictions import Format
+from polytask.evaluation.predictions import read_predictions
 from polytask.inference.predictor import Predictor, load
 from polytask.jobs.train import train
 from polytask.run.events import StepResult
@@ -110,7 +110,7 @@ def unlabelled(tables: Path, task: str, path: Path) -> tuple[Path, list[str]]:
 @pytest.mark.parametrize("task", ["sentiment", "paraphrase", "similarity"])
 @pytest.mark.parametrize("format", ["csv", "jsonl", "cs224n"])
 def test_a_table_without_labels_is_predicted_in_its_order(
-    predictor: Predictor, tables: Path, tmp_path: Path, task: str, format: Format
+    predictor: Predictor, tables: Path, tmp_path: Path, task: str, format: str
 ) -> None:
     table, ids = unlabelled(tables, task, tmp_path / "in.csv")
     out = tmp_path / "out"
@@ -209,15 +209,15 @@ def test_a_row_that_cannot_be_predicted_stops_and_leaves_nothing(predictor: Pred
 
 def test_evaluation_counts_and_scores_every_task(predictor: Predictor) -> None:
     for split, rows in (("dev", 20), ("train", 60)):
-        found = predictor.evaluate(split)
+        found = predictor.evaluate(split).to_json()
         assert json.loads(json.dumps(found)) == found
         assert list(found) == ["tasks", "aggregate"]
         assert list(found["tasks"]) == ["sentiment", "paraphrase", "similarity"]
-        assert {"n", "accuracy", "macro_f1"} <= found["tasks"]["sentiment"].keys()
+        assert {"rows", "accuracy", "macro_f1"} <= found["tasks"]["sentiment"].keys()
         assert not {"swap_gap", "swap_gap_max"} & found["tasks"]["sentiment"].keys()
-        assert {"n", "accuracy", "macro_f1"} <= found["tasks"]["paraphrase"].keys()
-        assert list(found["tasks"]["similarity"]) == ["n", "pearson", "spearman", "mse", "swap_gap", "swap_gap_max"]
-        assert [scores["n"] for scores in found["tasks"].values()] == [rows] * 3
+        assert {"rows", "accuracy", "macro_f1"} <= found["tasks"]["paraphrase"].keys()
+        assert list(found["tasks"]["similarity"]) == ["rows", "pearson", "spearman", "mse", "swap_gap", "swap_gap_max"]
+        assert [scores["rows"] for scores in found["tasks"].values()] == [rows] * 3
         firsts = [
             found["tasks"][t][m] for t, m in zip(found["tasks"], ("accuracy", "accuracy", "pearson"), strict=True)
         ]
@@ -226,18 +226,20 @@ def test_evaluation_counts_and_scores_every_task(predictor: Predictor) -> None:
 
 def test_any_labelled_table_can_be_scored(predictor: Predictor, tables: Path) -> None:
     whole = predictor.evaluate("dev")
-    for task in whole["tasks"]:
-        assert predictor.evaluate_table(task, tables / f"{task}-dev.csv") == whole["tasks"][task]
-        assert predictor.evaluate("dev", only=task)["tasks"] == {task: whole["tasks"][task]}
+    for task, scores in whole.tasks.items():
+        assert predictor.evaluate_table(task, tables / f"{task}-dev.csv") == scores
+        assert predictor.evaluate("dev", only=task).tasks == {task: scores}
     rows: list[dict[str, Any]] = [{"sentence": text, "sentiment": "1.0"} for text in TEXTS]  # 1.0 is 1
-    assert predictor.evaluate_table("sentiment", rows)["n"] == 4
+    assert predictor.evaluate_table("sentiment", rows).rows == 4
 
 
 def test_scores_agree_with_the_predictions(predictor: Predictor, tables: Path) -> None:
     rows = read_csv(tables / "sentiment-dev.csv")
     predicted = predictor.predict("sentiment", [row["sentence"] for row in rows])
     right = np.mean([label == row["sentiment"] for label, row in zip(predicted, rows, strict=True)])
-    assert predictor.evaluate_table("sentiment", tables / "sentiment-dev.csv")["accuracy"] == pytest.approx(right)
+    assert predictor.evaluate_table("sentiment", tables / "sentiment-dev.csv").values["accuracy"] == pytest.approx(
+        right
+    )
 
 
 def test_a_table_with_labels_that_training_never_had_cannot_be_scored(predictor: Predictor) -> None:
@@ -255,7 +257,7 @@ def test_a_run_without_a_dev_table_has_nothing_to_evaluate(tiny: Tiny, tmp_path:
     predictor = load(train(recipe, tmp_path / "run"))
     with pytest.raises(UserError, match="no dev table of 'sentiment'"):
         predictor.evaluate("dev")
-    assert predictor.evaluate("train")["tasks"]["sentiment"]["n"] == 60
+    assert predictor.evaluate("train").tasks["sentiment"].rows == 60
     assert load(tmp_path / "run", checkpoint="last").predict("sentiment", TEXTS) == predictor.predict(
         "sentiment", TEXTS
     )
@@ -268,8 +270,14 @@ def test_the_dev_predictions_of_a_run_are_those_of_its_best_checkpoint(
     trained: Path, predictor: Predictor, tables: Path, tmp_path: Path
 ) -> None:
     for task in predictor.tasks:
-        predictor.predict_table(task, tables / f"{task}-dev.csv", tmp_path / "out.csv")
-        assert (trained / "predictions" / f"{task}-dev.csv").read_bytes() == (tmp_path / "out.csv").read_bytes()
+        predictor.predict_table(task, tables / f"{task}-dev.csv", tmp_path / "out.jsonl", "jsonl")
+        records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+        kept = read_predictions(trained / "predictions" / f"{task}-dev.csv")
+        assert [record["id"] for record in records] == list(kept.ids)
+        assert [record["prediction"] for record in records] == kept.shown
+        if kept.predicted.probabilities_NC is not None:
+            found = [list(record["probabilities"].values()) for record in records]
+            assert found == kept.predicted.probabilities_NC.tolist()
 
 
 def test_checkpoints_are_called_by_name(trained: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import polytask
 from polytask.encoder.lstm import BiLstm
 from polytask.errors import Interrupted, RecipeError, RunFolderError, TableError, UserError
+from polytask.evaluation.predictions import read_predictions
 from polytask.jobs.dry import dry_run
 from polytask.jobs.train import resume, train
 from polytask.recipe.load import load_recipe
@@ -76,7 +77,7 @@ def test_columns_that_no_task_reads_may_hold_anything(tiny: Tiny, tables: Path, 
     rows: list[dict[str, Any]] = [{**row, "extra": ["a", "list"]} for row in rows_of(tables / "sentiment-train.csv")]
     recipe["tasks"]["sentiment"]["train"] = rows
     run = train(recipe, tmp_path / "run")
-    assert polytask.load(run).evaluate("train")["tasks"]["sentiment"]["n"] == 60
+    assert polytask.load(run).evaluate("train").tasks["sentiment"].rows == 60
 
 
 def test_a_broken_row_in_memory_is_told_and_not_dropped(tiny: Tiny, tables: Path, tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_a_broken_row_in_memory_is_told_and_not_dropped(tiny: Tiny, tables: Path
     assert not (tmp_path / "run").exists()
     recipe["tasks"]["sentiment"]["bad_rows"] = "skip"
     run = train(recipe, tmp_path / "run")
-    assert polytask.load(run).evaluate("train")["tasks"]["sentiment"]["n"] == 59
+    assert polytask.load(run).evaluate("train").tasks["sentiment"].rows == 59
 
 
 def test_values_in_memory_are_read_as_a_table_would_spell_them(tiny: Tiny, tmp_path: Path) -> None:
@@ -156,7 +157,7 @@ def test_two_tables_become_a_recipe_that_trains(tables: Path, tmp_path: Path, ow
     out.write_text(text.replace('checkpoint = "minilm"', NEW), encoding="utf-8")
     run = train(out, tmp_path / "run", overrides=["stages.0.epochs=1"])
     found = polytask.load(run).evaluate()
-    assert {name: scores["n"] for name, scores in found["tasks"].items()}.keys() == {"sentiment", "similarity"}
+    assert found.tasks.keys() == {"sentiment", "similarity"}
     with pytest.raises(RecipeError, match="already exists"):
         first_recipe([tmp_path / "sentiment-train.csv"], out)
 
@@ -203,7 +204,10 @@ def test_the_baseline_trains_an_lstm_of_its_own_for_each_task(tables: Path, tmp_
         assert losses[-1] < losses[0]
         assert isinstance(run.model.encoder(task), BiLstm)
         assert run.predict_table(task, tables / f"{named[task]}-dev.csv", tmp_path / f"{task}.csv") == 20
-        assert (tmp_path / f"{task}.csv").read_bytes() == (folder / "predictions" / f"{task}-dev.csv").read_bytes()
+        kept = read_predictions(folder / "predictions" / f"{task}-dev.csv")
+        with (tmp_path / f"{task}.csv").open(encoding="utf-8", newline="") as file:
+            found = [(row["id"], row["prediction"]) for row in csv.DictReader(file)]
+        assert found == [(row_id, str(value)) for row_id, value in zip(kept.ids, kept.shown, strict=True)]
         assert run.recipe.tasks[task].head.model_dump() == {"name": "linear", "dropout": 0.0}
     assert len(run.model.encoders) == 3
     kind = run.tasks["sts"].kind
@@ -231,9 +235,9 @@ def test_the_quickstart_ends_with_a_run_and_what_to_type_next(
     monkeypatch.setattr(room, "train", small)
     done = room.quickstart(tmp_path / "quickstart")
     assert fetched == ["minilm"]
-    assert done.scores.keys() == {"sentiment", "paraphrase", "similarity"}
-    assert all(scores["n"] == 40 for scores in done.scores.values())
-    assert 0.0 <= done.aggregate <= 1.0
+    assert done.scores.tasks.keys() == {"sentiment", "paraphrase", "similarity"}
+    assert all(scores.rows == 40 for scores in done.scores.tasks.values())
+    assert 0.0 <= done.scores.aggregate <= 1.0
     assert all(Path(place).exists() for place, _ in done.places)
     assert RunFolder(tmp_path / "quickstart" / "run").read_index().finished
     assert all(command.startswith("polytask ") for command in done.commands)
@@ -248,4 +252,4 @@ def test_the_real_quickstart(tmp_path: Path) -> None:
     from polytask.starter.quickstart import quickstart
 
     done = quickstart(tmp_path / "quickstart")
-    assert done.aggregate > 0.75
+    assert done.scores.aggregate > 0.75

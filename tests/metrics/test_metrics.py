@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn import metrics as sk
 
-from polytask import metrics
+from polytask.metrics.classes import accuracy, calibration_error, f1_of_each, macro_f1, quadratic_kappa
+from polytask.metrics.labels import micro_f1
+from polytask.metrics.numbers import mae, mse, pearson, spearman
 
 CLASSES = 5
 sizes = st.integers(2, 40)
@@ -41,29 +43,27 @@ def twice(kind: Callable[[int], st.SearchStrategy[Any]]) -> st.SearchStrategy[tu
 @given(twice(codes))
 def test_accuracy_and_macro_f1_are_scikit_learns(both: tuple[NDArray[np.int64], NDArray[np.int64]]) -> None:
     predicted, true = both
-    assert metrics.accuracy(predicted, true) == pytest.approx(sk.accuracy_score(true, predicted))
-    assert metrics.macro_f1(predicted, true) == pytest.approx(sk.f1_score(true, predicted, average="macro"))
+    assert accuracy(predicted, true) == pytest.approx(sk.accuracy_score(true, predicted))
+    assert macro_f1(predicted, true) == pytest.approx(sk.f1_score(true, predicted, average="macro"))
 
 
 @given(twice(tables))
 def test_f1_of_tables_is_scikit_learns(both: tuple[NDArray[np.bool_], NDArray[np.bool_]]) -> None:
     predicted, true = both
     theirs = sk.f1_score(true, predicted, average=None, zero_division=0.0)
-    np.testing.assert_allclose(metrics.f1_of_each(predicted, true), theirs)
-    assert metrics.micro_f1(predicted, true) == pytest.approx(
-        sk.f1_score(true, predicted, average="micro", zero_division=0.0)
-    )
+    np.testing.assert_allclose(f1_of_each(predicted, true), theirs)
+    assert micro_f1(predicted, true) == pytest.approx(sk.f1_score(true, predicted, average="micro", zero_division=0.0))
 
 
 @given(twice(scores))
 def test_correlations_and_errors_are_scipys(both: tuple[NDArray[np.float64], NDArray[np.float64]]) -> None:
     predicted, true = both
-    assert metrics.mse(predicted, true) == pytest.approx(sk.mean_squared_error(true, predicted))
-    assert metrics.mae(predicted, true) == pytest.approx(sk.mean_absolute_error(true, predicted))
+    assert mse(predicted, true) == pytest.approx(sk.mean_squared_error(true, predicted))
+    assert mae(predicted, true) == pytest.approx(sk.mean_absolute_error(true, predicted))
     assume(np.ptp(predicted) > 0)
     assume(np.ptp(true) > 0)
-    assert metrics.pearson(predicted, true) == pytest.approx(stats.pearsonr(predicted, true)[0], abs=1e-12)
-    assert metrics.spearman(predicted, true) == pytest.approx(stats.spearmanr(predicted, true)[0], abs=1e-12)
+    assert pearson(predicted, true) == pytest.approx(stats.pearsonr(predicted, true)[0], abs=1e-12)
+    assert spearman(predicted, true) == pytest.approx(stats.spearmanr(predicted, true)[0], abs=1e-12)
 
 
 @given(twice(codes))
@@ -71,7 +71,7 @@ def test_quadratic_kappa_is_cohens_with_quadratic_weights(both: tuple[NDArray[np
     predicted, true = both
     assume(len(np.unique(np.concatenate(both))) > 1)
     theirs = sk.cohen_kappa_score(true, predicted, weights="quadratic", labels=list(range(CLASSES)))
-    assert metrics.quadratic_kappa(predicted, true, CLASSES) == pytest.approx(theirs, abs=1e-12)
+    assert quadratic_kappa(predicted, true, CLASSES) == pytest.approx(theirs, abs=1e-12)
 
 
 @given(st.integers(0, 10_000), st.integers(2, 4), st.integers(1, 20))
@@ -85,17 +85,17 @@ def test_calibration_error_is_that_of_a_loop_over_the_bins(seed: int, classes: i
             right = sum(int(np.argmax(probabilities[p])) == true[p] for p in inside) / len(inside)
             sure = sum(float(max(probabilities[p])) for p in inside) / len(inside)
             wanted += len(inside) / 50 * abs(right - sure)
-    assert metrics.calibration_error(probabilities, true, bins) == pytest.approx(wanted)
+    assert calibration_error(probabilities, true, bins) == pytest.approx(wanted)
 
 
 def test_calibration_error_by_hand() -> None:
     certain = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
-    assert metrics.calibration_error(certain, [0, 0, 1, 1]) == 0.0
-    assert metrics.calibration_error(certain, [0, 1, 1, 0]) == 0.5
-    assert metrics.calibration_error([[0.8, 0.2]] * 5, [0, 0, 0, 0, 1]) == pytest.approx(0.0)
+    assert calibration_error(certain, [0, 0, 1, 1]) == 0.0
+    assert calibration_error(certain, [0, 1, 1, 0]) == 0.5
+    assert calibration_error([[0.8, 0.2]] * 5, [0, 0, 0, 0, 1]) == pytest.approx(0.0)
 
 
-@pytest.mark.parametrize("score", [metrics.pearson, metrics.spearman])
+@pytest.mark.parametrize("score", [pearson, spearman])
 def test_correlation_with_a_constant_is_zero_without_a_warning(score: Callable[..., float]) -> None:
     varied = [1.0, 2.0, 4.0]
     for constant in (0.0, 0.1, 3.3e8):
@@ -106,11 +106,11 @@ def test_correlation_with_a_constant_is_zero_without_a_warning(score: Callable[.
 
 @pytest.mark.parametrize("code", range(CLASSES))
 def test_kappa_of_one_class_alone_is_zero(code: int) -> None:
-    assert metrics.quadratic_kappa([code] * 4, [code] * 4, CLASSES) == 0.0
+    assert quadratic_kappa([code] * 4, [code] * 4, CLASSES) == 0.0
 
 
 def test_a_label_that_neither_is_nor_was_predicted_has_an_f1_of_zero() -> None:
-    assert metrics.f1_of_each([[0, 1], [0, 1]], [[0, 1], [0, 0]]).tolist() == [0.0, pytest.approx(2 / 3)]
+    assert f1_of_each([[0, 1], [0, 1]], [[0, 1], [0, 0]]).tolist() == [0.0, pytest.approx(2 / 3)]
 
 
 @given(twice(scores))
@@ -118,7 +118,7 @@ def test_correlations_do_not_mind_which_side_is_which_or_the_unit(
     both: tuple[NDArray[np.float64], NDArray[np.float64]],
 ) -> None:
     a, b = both
-    for score in (metrics.pearson, metrics.spearman):
+    for score in (pearson, spearman):
         assert score(a, b) == pytest.approx(score(b, a), abs=1e-12)
         assert score(3 * a + 1, b) == pytest.approx(score(a, b), abs=1e-9)
         assert score(-a, b) == pytest.approx(-score(a, b), abs=1e-12)
@@ -127,9 +127,9 @@ def test_correlations_do_not_mind_which_side_is_which_or_the_unit(
 
 def test_perfect_predictions_get_the_best_of_every_score() -> None:
     true = np.array([0, 1, 2, 2, 4])
-    assert metrics.accuracy(true, true) == 1.0
-    assert metrics.macro_f1(true, true) == 1.0
-    assert metrics.quadratic_kappa(true, true, CLASSES) == 1.0
-    assert math.isclose(metrics.pearson(true, true), 1.0)
-    assert math.isclose(metrics.spearman(true, true), 1.0)
-    assert metrics.mse(true, true) == metrics.mae(true, true) == 0.0
+    assert accuracy(true, true) == 1.0
+    assert macro_f1(true, true) == 1.0
+    assert quadratic_kappa(true, true, CLASSES) == 1.0
+    assert math.isclose(pearson(true, true), 1.0)
+    assert math.isclose(spearman(true, true), 1.0)
+    assert mse(true, true) == mae(true, true) == 0.0

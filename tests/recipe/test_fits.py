@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import nn
 from polytask.assembly.parts import Parts, build
 from polytask.encoder.bert import Bert
 from polytask.errors import RecipeError
+from polytask.evaluation.predictions import read_predictions
 from polytask.heads.projection import Projection
 from polytask.heads.thresholds import Thresholds
 from polytask.inference.predictor import load
@@ -219,8 +221,10 @@ def test_a_model_of_every_new_part_is_trained_saved_loaded_and_predicts(
     folder = train(recipe, tmp_path / "run")
     run = load(folder)
     for task in recipe["tasks"]:  # the weights that come back are those that were evaluated
-        run.predict_table(task, tables / f"{task}-dev.csv", tmp_path / f"{task}.csv")
-        assert (tmp_path / f"{task}.csv").read_bytes() == (folder / "predictions" / f"{task}-dev.csv").read_bytes()
+        run.predict_table(task, tables / f"{task}-dev.csv", tmp_path / "out.jsonl", "jsonl")
+        records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+        kept = read_predictions(folder / "predictions" / f"{task}-dev.csv").records()
+        assert records == [{key: record[key] for key in records[0]} for record in kept]
     names = {name for name, _ in run.model.heads["sentiment"].named_parameters()}
     assert {"pooling.query", "projection.layers.2.weight", "thresholds.bias"} <= names
     pairs = [("a good film", "a fine film"), ("it rains", "a good film"), ("it rains", "it rains")]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from polytask.errors import UserError
+from polytask.evaluation.formats.base import formats
 from polytask.recipe.catalogue import ROOMS, catalogue, description
 from polytask.recipe.load import bundled
 from polytask.recipe.schema import recipe_schema
@@ -195,6 +196,8 @@ def tables_of(schema: Any) -> list[dict[str, Any]]:
 def test_every_choice_has_its_sentence() -> None:
     told = {(table["const"], table.get("description")) for table in tables_of(SCHEMA) if "const" in table}
     for registry in ROOMS:
+        if registry is formats:  # chosen where a table is predicted, not in a recipe
+            continue
         assert {(name, registry.first_line(name)) for name in registry.names()} <= told
     assert {"cross", "bi", *preset_names()} <= {name for name, sentence in told if sentence}
     members = [table for table in tables_of(SCHEMA) if "const" in table.get("properties", {}).get("name", {})]

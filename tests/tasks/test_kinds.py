@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -17,6 +18,9 @@ from torch import Tensor
 
 from polytask.data.masking import NO_LABEL
 from polytask.errors import RecipeError
+from polytask.evaluation.predicting import predict
+from polytask.evaluation.scoring import score
+from polytask.metrics.base import metrics
 from polytask.tasks.kinds.base import Kind, canonical, kinds
 from polytask.tasks.kinds.ordinal import Ordinal
 
@@ -55,6 +59,17 @@ for variant, (base, options) in VARIANTS.items():
 LABELLED = [name for name in kinds.names() if "label" in kinds.member(name).takes]
 WIDTHS = {"mlm": (3, 7), "ranking": (12,)}
 """Shape of a row's logits, where the encoder settles it: three masked tokens of seven words, two vectors of six numbers."""
+
+
+def scores(kind: Kind, logits_NC: Tensor, labels_N: Tensor) -> Mapping[str, float]:
+    """Return what logits score by the metrics of their kind."""
+    predictions = predict(kind, logits_NC, [str(row) for row in range(len(logits_NC))], labels_N)
+    return score(predictions, {name: metrics.create(name) for name in kind.metrics}).values
+
+
+def shown(kind: Kind, logits_NC: Tensor) -> list[Any]:
+    """Return what a person reads of logits."""
+    return predict(kind, logits_NC, [""] * len(logits_NC)).shown
 
 
 def new(name: str, **options: Any) -> Kind:
@@ -128,14 +143,14 @@ def test_the_loss_sends_a_gradient_to_every_row(kind: Kind, name: str) -> None:
 def test_following_the_loss_leads_to_the_right_predictions_and_the_best_scores(kind: Kind, name: str) -> None:
     logits_NC, labels_N = confident(kind, name), labels(kind, name)
     assert kind.loss(logits_NC, labels_N).mean() < 0.05
-    assert kind.score(logits_NC, labels_N)[kind.first_metric] == pytest.approx(1.0, abs=1e-3)
+    assert scores(kind, logits_NC, labels_N)[kind.metrics[0]] == pytest.approx(1.0, abs=1e-3)
     cells = EXAMPLES[name].cells
     special: dict[str, list[Any]] = {
         "multilabel": [["A"], ["B", "C"], [], ["A", "C"]],
         "regression": [pytest.approx(score, abs=0.1) for score in (0.0, 2.5, 5.0)],
     }
     wanted = special.get(VARIANTS.get(name, (name, {}))[0], [EXAMPLES[name].labels.get(cell) for cell in cells])
-    assert kind.decode(logits_NC).values[: len(cells)] == wanted
+    assert shown(kind, logits_NC)[: len(cells)] == wanted
 
 
 def test_divergence_is_zero_exactly_between_equals(kind: Kind) -> None:
@@ -182,7 +197,7 @@ def test_divergence_has_a_gradient_at_noise(kind: Kind) -> None:
 @pytest.mark.parametrize("rows", [1, ROWS])
 def test_decoding_gives_one_value_for_each_row(kind: Kind, rows: int) -> None:
     decoded = kind.decode(logits(kind, rows))
-    assert len(decoded.values) == rows
+    assert len(shown(kind, logits(kind, rows))) == rows
     if decoded.probabilities_NC is None:
         assert not kind.has_labels
         return
@@ -192,7 +207,7 @@ def test_decoding_gives_one_value_for_each_row(kind: Kind, rows: int) -> None:
 
 @pytest.mark.parametrize("name", LABELLED)
 def test_predictions_show_names_rather_than_spellings(kind: Kind) -> None:
-    for value in kind.decode(logits(kind, 40)).values:
+    for value in shown(kind, logits(kind, 40)):
         assert isinstance(value, float) or set([value] if isinstance(value, str) else value) <= set(kind.names)
 
 
@@ -202,13 +217,13 @@ def test_probabilities_sum_to_one_and_the_largest_is_predicted(name: str) -> Non
     decoded = kind.decode(logits(kind, 40))
     assert decoded.probabilities_NC is not None
     np.testing.assert_allclose(decoded.probabilities_NC.sum(1), 1.0, atol=1e-6)
-    assert decoded.values == [kind.names[code] for code in decoded.probabilities_NC.argmax(1)]
+    assert shown(kind, logits(kind, 40)) == [kind.names[code] for code in decoded.probabilities_NC.argmax(1)]
 
 
 @pytest.mark.parametrize("name", LABELLED)
-def test_scores_are_finite_numbers_and_the_first_metric_is_among_them(kind: Kind, name: str) -> None:
-    found = kind.score(logits(kind), labels(kind, name))
-    assert kind.first_metric in found
+def test_scores_are_finite_numbers_by_each_metric_of_the_kind(kind: Kind, name: str) -> None:
+    found = scores(kind, logits(kind), labels(kind, name))
+    assert tuple(found) == kind.metrics
     assert all(isinstance(value, float) and np.isfinite(value) for value in found.values())
 
 
@@ -425,7 +440,7 @@ def test_coral_is_the_sum_of_its_papers_cross_entropies() -> None:
 @pytest.mark.parametrize("method", ["corn", "coral"])
 def test_the_median_class_is_the_papers_rank(method: str) -> None:
     kind = new("ordinal", method=method, predict="median")
-    for row, value in zip(sorted_logits(kind), kind.decode(sorted_logits(kind)).values, strict=True):
+    for row, value in zip(sorted_logits(kind), shown(kind, sorted_logits(kind)), strict=True):
         above, rank = 1.0, 0  # both papers: q = 1 + Σ_k 1{P(y > r_k) > 0.5}; here ranks begin at 0
         for logit in row.tolist():
             each = 1 / (1 + np.exp(-logit))
@@ -439,11 +454,10 @@ def test_the_median_class_has_half_of_the_probability_on_either_side(method: str
     kind = new("ordinal", method=method, predict="median")
     decoded = kind.decode(sorted_logits(kind))
     assert decoded.probabilities_NC is not None
-    for value, row in zip(decoded.values, decoded.probabilities_NC, strict=True):
-        code = kind.names.index(str(value))
+    for code, row in zip(decoded.classes, decoded.probabilities_NC, strict=True):
         assert row[:code].sum() <= 0.5 + 1e-12
         assert row[code + 1 :].sum() <= 0.5 + 1e-12
-    assert decoded.values != new("ordinal", method=method).decode(sorted_logits(kind)).values
+    assert shown(kind, sorted_logits(kind)) != shown(new("ordinal", method=method), sorted_logits(kind))
 
 
 def sorted_logits(kind: Kind) -> Tensor:
@@ -461,11 +475,11 @@ def test_two_logits_are_a_softmax_of_two_classes() -> None:
     torch.testing.assert_close(kind.loss(a_NC, labels_N), F.cross_entropy(a_NC, labels_N, reduction="none"))
     torch.testing.assert_close(kind.divergence(a_NC, b_NC), classes.divergence(a_NC, b_NC))
     mine, theirs = kind.decode(a_NC), classes.decode(a_NC)
-    assert mine.values == theirs.values
+    assert mine.classes.tolist() == theirs.classes.tolist()
     assert mine.probabilities_NC is not None
     assert theirs.probabilities_NC is not None
     np.testing.assert_allclose(mine.probabilities_NC, theirs.probabilities_NC, atol=1e-6)
-    assert kind.score(a_NC, labels_N) == pytest.approx(classes.score(a_NC, labels_N), abs=1e-6)
+    assert scores(kind, a_NC, labels_N) == pytest.approx(scores(classes, a_NC, labels_N), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -481,11 +495,11 @@ def test_scores_from_a_cosine_are_those_of_the_reports(output: str, wanted: list
     kind = new("regression", output=output, unit=1.0)
     assert kind.reads == "cosine"
     assert kind.loss(cosine_N1, torch.zeros(5)).tolist() == pytest.approx([score**2 for score in wanted])
-    assert kind.decode(cosine_N1).values == [max(score, 0.0) for score in wanted]
+    assert shown(kind, cosine_N1) == [max(score, 0.0) for score in wanted]
     other = new("regression", output=output, unit=1.0, range=[1.0, 3.0])
     moved = [1.0 + 0.4 * score for score in wanted]
     assert other.loss(cosine_N1, torch.zeros(5)).tolist() == pytest.approx([score**2 for score in moved])
-    assert other.decode(cosine_N1).values == pytest.approx([max(score, 1.0) for score in moved])
+    assert shown(other, cosine_N1) == pytest.approx([max(score, 1.0) for score in moved])
 
 
 def test_a_relu_of_the_cosine_learns_nothing_from_opposite_vectors() -> None:
@@ -508,7 +522,7 @@ def test_a_unit_of_1_is_the_squared_error_in_points() -> None:
 def test_standard_scores_are_units_above_a_center() -> None:
     kind = new("regression", unit=0.5, center=2.0)
     logits_NC = torch.tensor([[-1.0], [0.0], [3.0], [99.0]])
-    assert kind.decode(logits_NC).values == [1.5, 2.0, 3.5, 5.0]
+    assert shown(kind, logits_NC) == [1.5, 2.0, 3.5, 5.0]
     assert kind.loss(logits_NC, torch.tensor([2.0, 2.0, 2.0, 2.0])).tolist() == [1.0, 0.0, 9.0, 99.0**2]
     assert kind.divergence(logits_NC, logits_NC.flip(0)).tolist() == [100.0**2, 9.0, 9.0, 100.0**2]
 
@@ -527,10 +541,10 @@ def test_scores_settle_to_a_loss_of_1_whatever_they_measure(scale: float) -> Non
 
 def test_scores_that_are_all_the_same_have_the_unit_of_the_range() -> None:
     unit = np.linspace(0, 5, 100_001).std()
-    for score in (4.0, 0.1, 0.7, 3.3):
+    for same in (4.0, 0.1, 0.7, 3.3):
         for shares in (None, [0.1, 0.2, 0.3]):
-            settled = new("regression").settle([score] * 3, shares)
-            assert settled == pytest.approx({"unit": unit, "center": score}, abs=1e-4)
+            settled = new("regression").settle([same] * 3, shares)
+            assert settled == pytest.approx({"unit": unit, "center": same}, abs=1e-4)
 
 
 def test_scores_settle_as_a_pass_shows_them() -> None:
@@ -561,8 +575,8 @@ def test_scores_on_a_grid_fall_into_one_bin_each(span: float, step: float, bins:
 
 def test_scores_are_clipped_to_the_range_in_predictions_but_not_in_the_loss() -> None:
     kind = new("regression", output="raw")
-    assert kind.decode(torch.tensor([[-3.0], [2.0], [9.0]])).values == [0.0, 2.0, 5.0]
-    assert kind.score(torch.tensor([[-3.0], [9.0]]), torch.tensor([0.0, 5.0]))["mse"] == 0.0
+    assert shown(kind, torch.tensor([[-3.0], [2.0], [9.0]])) == [0.0, 2.0, 5.0]
+    assert scores(kind, torch.tensor([[-3.0], [9.0]]), torch.tensor([0.0, 5.0]))["mse"] == 0.0
 
 
 @pytest.mark.parametrize("cell", ["5.01", "-0.1", "inf", "nan", "five"])

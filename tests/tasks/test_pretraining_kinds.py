@@ -136,12 +136,12 @@ def test_auxiliary_tasks_are_trained_on_and_not_judged_by(run: Path) -> None:
 def test_evaluating_passes_auxiliary_tasks_over(run: Path, tables: Path) -> None:
     predictor = load(run)
     for split in ("dev", "train"):
-        assert list(predictor.evaluate(split)["tasks"]) == ["sentiment"]
+        assert list(predictor.evaluate(split).tasks) == ["sentiment"]
     for name in ("paraphrase", "words", "pairs"):
         with pytest.raises(UserError, match=f"Task '{name}' is auxiliary"):
             predictor.evaluate("dev", name)
-    assert predictor.evaluate_table("paraphrase", str(tables / "paraphrase-dev.csv"))["n"] == 20
-    assert predictor.evaluate_table("pairs", str(tables / "paraphrase-dev.csv")).keys() == {"n", "mrr", "accuracy"}
+    assert predictor.evaluate_table("paraphrase", str(tables / "paraphrase-dev.csv")).rows == 20
+    assert predictor.evaluate_table("pairs", str(tables / "paraphrase-dev.csv")).values.keys() == {"mrr", "accuracy"}
 
 
 def test_where_all_tasks_are_auxiliary_none_is_evaluated(tiny: Tiny, tmp_path: Path) -> None:
@@ -186,10 +186,10 @@ def test_with_a_dev_table_pretraining_is_judged_like_any_task(tiny: Tiny, tmp_pa
     run = train(recipe, tmp_path / "run")
     (event,) = [event for event in read_journal(run / "journal.jsonl") if event["event"] == "evaluation"]
     scores = event["scores"]
-    assert scores["words"].keys() == {"n", "accuracy", "perplexity"}
-    assert scores["pairs"].keys() == {"n", "mrr", "accuracy"}
+    assert scores["words"].keys() == {"rows", "accuracy", "perplexity"}
+    assert scores["pairs"].keys() == {"rows", "mrr", "accuracy"}
     assert 1 < scores["words"]["perplexity"] < 1e4
-    again = load(run, checkpoint="last").evaluate()
+    again = load(run, checkpoint="last").evaluate().to_json()
     assert again["tasks"]["words"] == scores["words"]  # dev masks are always the same
     assert again["tasks"]["pairs"] == scores["pairs"]
 

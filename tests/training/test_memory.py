@@ -16,7 +16,7 @@ import torch
 
 from polytask.assembly.parts import Parts
 from polytask.errors import Interrupted, OutOfMemory
-from polytask.evaluation import scoring
+from polytask.evaluation import predicting
 from polytask.inference.predictor import load
 from polytask.jobs.train import resume, train
 from polytask.jobs.verify import same_runs
@@ -162,9 +162,9 @@ def test_predictions_come_in_smaller_batches_too(
     wanted = load(trained).evaluate()
     SmallMemory(memory, monkeypatch)
     found = load(trained).evaluate()
-    for task, scores in wanted["tasks"].items():
-        assert found["tasks"][task] == pytest.approx(scores, rel=1e-4, abs=1e-7)
-    monkeypatch.setattr(scoring, "_TOKENS", 10**6)
+    for task, scores in wanted.tasks.items():
+        assert found.tasks[task].values == pytest.approx(scores.values, rel=1e-4, abs=1e-7)
+    monkeypatch.setattr(predicting, "_TOKENS", 10**6)
     SmallMemory(0, monkeypatch)
     with pytest.raises(OutOfMemory, match="even one row of task"):
         load(trained).evaluate()

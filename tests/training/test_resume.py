@@ -24,6 +24,7 @@ from polytask.run.events import StepResult
 from polytask.run.folder import RunFolder
 from polytask.run.journal import read_journal
 from polytask.run.listen import Watcher
+from polytask.run.scores import Scores
 
 Tiny = Callable[..., dict[str, Any]]
 
@@ -88,7 +89,7 @@ class AtEvaluation(Watcher):
     def __init__(self, evaluations: int) -> None:
         self.left = evaluations
 
-    def evaluated(self, epoch: float, scores: Mapping[str, Mapping[str, float]], aggregate: float, best: bool) -> None:
+    def evaluated(self, epoch: float, scores: Mapping[str, Scores], aggregate: float, best: bool) -> None:
         self.left -= 1
         if self.left == 0:
             crash()
@@ -297,9 +298,9 @@ def test_early_stopping_ends_a_stage_and_every_best_can_be_loaded(tiny: Tiny, tm
     assert index.best_aggregate in evaluations
     for task in recipe["tasks"]:
         predictor = load(run, checkpoint=f"best-{task}")
-        first = predictor.tasks[task].kind.first_metric
+        first = predictor.tasks[task].kind.metrics[0]
         scored = max(e["scores"][task][first] for e in journal(run) if e["event"] == "evaluation")
-        assert predictor.evaluate("dev")["tasks"][task][first] == scored == index.best_values[task]
+        assert predictor.evaluate("dev").tasks[task].values[first] == scored == index.best_values[task]
 
 
 def test_every_best_survives_a_stage_that_gives_up(tiny: Tiny, tmp_path: Path) -> None:
@@ -419,6 +420,7 @@ KILLED = """
 import json, os, signal, sys
 from polytask.jobs.train import train
 from polytask.run.listen import Watcher
+from polytask.run.scores import Scores
 
 class Kill(Watcher):
     def step(self, step, result):

@@ -17,15 +17,17 @@ from polytask.aggregators.base import aggregators
 from polytask.assembly.parts import Parts, build
 from polytask.encoder.bert import Bert
 from polytask.errors import UserError
+from polytask.evaluation.predictions import Predictions, read_predictions
 from polytask.heads.task import TokenHead
 from polytask.inference.predictor import load
 from polytask.jobs.train import resume, train
 from polytask.jobs.verify import same_runs
+from polytask.metrics.base import Metric
 from polytask.recipe.load import load_recipe
 from polytask.run.folder import RunFolder
 from polytask.run.journal import read_journal
 from polytask.run.listen import Watcher
-from polytask.tasks.task import Task
+from polytask.run.scores import Scores
 from polytask.training.bests import judges_of, owner
 from polytask.training.stages import heirs, touched_tasks
 from polytask.training.step import Step
@@ -279,7 +281,7 @@ def test_the_joint_best_takes_each_own_encoder_at_its_best(tiny: Tiny, tmp_path:
     recipe = separate(tiny)
     run = train(recipe, tmp_path / "run")
     index, events = RunFolder(run).read_index(), evaluations(run)
-    best = load(run).evaluate()
+    best = load(run).evaluate().to_json()
     chosen = []
     for stage, task in enumerate(TASKS):
         within = [event["scores"][task][FIRSTS[task]] for event in events if event["stage"] == stage]
@@ -297,8 +299,10 @@ def test_dev_predictions_are_those_of_the_joint_best(tiny: Tiny, tables: Path, t
     run = train(separate(tiny), tmp_path / "run")
     predictor = load(run)
     for task in TASKS:
-        predictor.predict_table(task, tables / f"{task}-dev.csv", tmp_path / "out.csv")
-        assert (run / "predictions" / f"{task}-dev.csv").read_bytes() == (tmp_path / "out.csv").read_bytes()
+        predictor.predict_table(task, tables / f"{task}-dev.csv", tmp_path / "out.jsonl", "jsonl")
+        records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+        kept = read_predictions(run / "predictions" / f"{task}-dev.csv").records()
+        assert records == [{key: record[key] for key in records[0]} for record in kept]
 
 
 class Evaluated(Watcher):
@@ -324,7 +328,7 @@ def test_a_stage_does_not_evaluate_anew_what_it_cannot_change(tiny: Tiny, tmp_pa
     run = train(recipe, tmp_path / "run", watcher=watcher)
     assert watcher.seen == [{"sentiment"}, {"paraphrase"}, {"similarity"}]
     assert all(list(event["scores"]) == [*TASKS[: event["stage"] + 1]] for event in evaluations(run))
-    last = load(run, checkpoint="last").evaluate()["tasks"]
+    last = load(run, checkpoint="last").evaluate().to_json()["tasks"]
     for task, scores in evaluations(run)[-1]["scores"].items():
         assert scores == {name: value for name, value in last[task].items() if not name.startswith("swap")}
 
@@ -352,7 +356,7 @@ def test_heads_that_nothing_trains_have_no_say_in_the_best(tiny: Tiny, tmp_path:
     events = evaluations(run)
     scores = [event["scores"]["sentiment"]["accuracy"] for event in events]
     assert RunFolder(run).read_index().best == f"1-{events[scores.index(max(scores))]['step']:06d}"
-    assert set(load(run).evaluate()["tasks"]) == set(TASKS)
+    assert set(load(run).evaluate().tasks) == set(TASKS)
     parts = build(load_recipe(recipe))
     assert judges_of(parts.model, parts.stages, TASKS) == {"shared": ["sentiment"]}
 
@@ -411,8 +415,9 @@ def test_a_task_that_gets_better_by_chance_does_not_keep_anothers_stage_going(
     """The stage's task stands still while the others, on the same encoder, rise with every evaluation."""
     calls = itertools.count()
 
-    def scripted(task: Task, *_: object) -> dict[str, float]:
-        return {"n": 20, FIRSTS[task.name]: 0.5 if task.name == "sentiment" else 0.001 * next(calls)}
+    def scripted(predictions: Predictions, metrics: Mapping[str, Metric]) -> Scores:
+        still = len(predictions.names) == 5  # the sentiment
+        return Scores(20, {next(iter(metrics)): 0.5 if still else 0.001 * next(calls)})
 
     monkeypatch.setattr("polytask.training.loop.score", scripted)
     stopping = {"evaluate_every": 1, "early_stopping": {"patience": 2}, "steps": 9, "tasks": ["sentiment"]}

@@ -112,7 +112,7 @@ def test_what_is_scored_is_what_is_kept(tiny: Tiny, tmp_path: Path) -> None:
     assert scores[0] != scores[1]
     index = RunFolder(runs[0]).read_index()
     for checkpoint, wanted in (("best", index.best_aggregate), ("last", scores[0][-1])):
-        assert load(runs[0], checkpoint=checkpoint).evaluate("dev")["aggregate"] == pytest.approx(wanted, abs=1e-12)
+        assert load(runs[0], checkpoint=checkpoint).evaluate("dev").aggregate == pytest.approx(wanted, abs=1e-12)
     best = load_file(RunFolder(runs[0]).weights(str(index.best)))
     assert same(load_file(runs[0] / "model.safetensors"), best)
     assert json.loads((runs[0] / "index.json").read_text())["finished"]

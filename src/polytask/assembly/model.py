@@ -23,6 +23,7 @@ from polytask.recipe.members import (
     is_auxiliary,
     new_kind,
     new_merge,
+    new_metrics,
     new_pooling,
     new_projection,
     pair_mode,
@@ -51,6 +52,7 @@ def new_task(name: str, settings: TaskSettings, labels: Mapping[str, str], max_l
         token_types=bool(options.get("types", True)),
         consistency=consistency(settings),
         auxiliary=is_auxiliary(settings),
+        metrics=new_metrics(settings),
     )
 
 

@@ -20,7 +20,7 @@ from polytask.model import Model
 from polytask.recipe.checks import Problems
 from polytask.recipe.contradictions import check_fit
 from polytask.recipe.load import Loaded
-from polytask.recipe.members import new_kind
+from polytask.recipe.members import new_aggregate, new_kind
 from polytask.recipe.settings import Recipe, TaskSettings
 from polytask.recipe.show import spelt_out
 from polytask.run.folder import RunFolder
@@ -71,7 +71,7 @@ class Parts:
             seed=self.recipe.seed,
             device=self.device,
             dtype=DTYPES[self.recipe.precision],
-            aggregate=self.recipe.aggregate,
+            aggregate=new_aggregate(self.recipe),
             checkpoint_every=self.recipe.checkpoint_every,
             watcher=watcher,
             processes=processes,

@@ -57,16 +57,20 @@ class Split(StrEnum):
     train = "train"
 
 
-class Format(StrEnum):
-    csv = "csv"
-    jsonl = "jsonl"
-    cs224n = "cs224n"
-
-
 def _version(asked: bool) -> None:
     if asked:
         typer.echo(f"polytask {__version__}")
         raise typer.Exit
+
+
+def _format(name: str) -> str:
+    from polytask.evaluation.formats.base import formats
+
+    try:
+        formats.member(name)
+    except PolytaskError as error:
+        raise typer.BadParameter(str(error)) from error
+    return name
 
 
 @app.callback()
@@ -87,7 +91,7 @@ def quickstart(
 
     with progress.Terminal() as watcher:
         result = run_quickstart(out, watcher)
-    progress.console.print(progress.scores_table(result.scores, result.aggregate))
+    progress.console.print(progress.scores_table(result.scores))
     progress.console.print(f"\nEverything lies in {result.folder}:", highlight=False)
     for place, what in result.places:
         progress.console.print(f"  {place}  {what}", highlight=False, soft_wrap=True)
@@ -198,13 +202,13 @@ def evaluate(
         raise UserError("--data needs --task: which of the run's tasks is this table for?")
     predictor = load(run, checkpoint=checkpoint, device=device)
     if data is not None and task is not None:
-        result = predictor.summary({task: predictor.evaluate_table(task, data)})
+        result = predictor.together({task: predictor.evaluate_table(task, data)})
     else:
         result = predictor.evaluate(split.value, task)
     if as_json:
-        typer.echo(json.dumps(result))
+        typer.echo(json.dumps(result.to_json()))
     else:
-        progress.console.print(progress.scores_table(result["tasks"], result["aggregate"]))
+        progress.console.print(progress.scores_table(result))
 
 
 @app.command()
@@ -216,14 +220,16 @@ def predict(
     text: Annotated[
         list[str] | None, typer.Option(help="A text column, if not that of training; twice for pairs.")
     ] = None,
-    format: Annotated[Format, typer.Option(help="Format of the output.")] = Format.csv,
+    format: Annotated[
+        str, typer.Option(callback=_format, help="Format of the output: see `polytask list formats`.")
+    ] = "csv",
     checkpoint: Checkpoint = "best",
     device: Device = None,
 ) -> None:
     """Predict a table; ids and order are kept."""
     from polytask.inference.predictor import load
 
-    rows = load(run, checkpoint=checkpoint, device=device).predict_table(task, table, output, format.value, text or ())
+    rows = load(run, checkpoint=checkpoint, device=device).predict_table(task, table, output, format, text or ())
     typer.echo(f"Wrote {rows:,} predictions to {output}.")
 
 

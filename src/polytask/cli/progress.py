@@ -11,6 +11,7 @@ from rich.table import Table
 
 from polytask.run.events import StepResult
 from polytask.run.listen import Watcher
+from polytask.run.scores import RunScores, Scores
 
 console = Console(emoji=False)
 errors = Console(stderr=True, highlight=False, emoji=False)
@@ -72,8 +73,8 @@ class Terminal(Watcher):
         if self._task is not None:
             self._bar.update(self._task, state=f"evaluating {task}: {done:,} of {rows:,} rows")
 
-    def evaluated(self, epoch: float, scores: Mapping[str, Mapping[str, float]], aggregate: float, best: bool) -> None:
-        parts = [f"{task} {first_two(values)}" for task, values in scores.items()]
+    def evaluated(self, epoch: float, scores: Mapping[str, Scores], aggregate: float, best: bool) -> None:
+        parts = [f"{task} {first_two(found)}" for task, found in scores.items()]
         errors.print(
             f"epoch {epoch:g}: {'  '.join(parts)}  aggregate {aggregate:.4f}{'  (best so far)' if best else ''}",
             soft_wrap=True,
@@ -83,19 +84,18 @@ class Terminal(Watcher):
         errors.print(f"note: {text}", soft_wrap=True, markup=False)
 
 
-def first_two(values: Mapping[str, float]) -> str:
+def first_two(scores: Scores) -> str:
     """Return the first two metrics of a task."""
-    shown = [(name, value) for name, value in values.items() if name != "n"][:2]
-    return " ".join(f"{name} {value:.4f}" for name, value in shown)
+    return " ".join(f"{name} {value:.4f}" for name, value in [*scores.values.items()][:2])
 
 
-def scores_table(scores: Mapping[str, Mapping[str, float]], aggregate: float) -> Table:
+def scores_table(scores: RunScores) -> Table:
     """Return scores as a table, a line for each metric of each task."""
     table = Table("task", "rows", "metric", "value")
-    for task, values in scores.items():
-        for place, (metric, value) in enumerate((m, v) for m, v in values.items() if m != "n"):
-            table.add_row(task if place == 0 else "", f"{values['n']:,}" if place == 0 else "", metric, f"{value:.4f}")
-    table.add_row("aggregate", "", "", f"{aggregate:.4f}", style="bold")
+    for task, found in scores.tasks.items():
+        for place, (metric, value) in enumerate(found.values.items()):
+            table.add_row(task if place == 0 else "", f"{found.rows:,}" if place == 0 else "", metric, f"{value:.4f}")
+    table.add_row("aggregate", "", "", f"{scores.aggregate:.4f}", style="bold")
     return table
 
 

@@ -1,1 +1,1 @@
-"""Evaluation: a model's logits on a table, their scores, and the one number that checkpoints are judged by."""
+"""Evaluation: a model's predictions for a table, what they score, and the one number that checkpoints are judged by."""

@@ -1,110 +1,121 @@
-"""Predictions as files: ids and order are those of the table; written aside, then renamed."""
+"""Predictions of a table's rows: in memory, and as files. Shapes: N rows, C classes or labels.
+
+Nothing here needs torch, so that reports and comparisons can start from run folders alone.
+"""
 
 from __future__ import annotations
 
-import csv
-import json
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
-from polytask.errors import UserError, quoted
+import numpy as np
+from numpy.typing import NDArray
+
+from polytask.metrics.base import Floats, Predicted, Truth
 from polytask.runtime.files import written_aside
-from polytask.tasks.kinds.base import Decoded
-from polytask.tasks.task import Task
 
-Format = Literal["csv", "jsonl", "cs224n"]
+from .formats.base import Columns, Labels, Shown, formats
 
 
-def write_predictions(path: Path, task: Task, ids: Sequence[str], decoded: Decoded, format: Format) -> None:
-    """Write predictions as ``csv`` (id, prediction, a column for each probability), ``jsonl``, or ``cs224n``.
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What is predicted of N rows, by id, and what became of it.
 
-    ``cs224n`` is the course leaderboard's format: a header, then lines ``id , value``, the value as tables spell it.
-    Raises UserError for an id that this format cannot hold.
+    ``names`` are those of the classes or labels, in the order of their codes; none where numbers are predicted.
+    ``truth`` is what the table says, codes or numbers; None where it says nothing, or the kind reads no label.
+    ``loss_N`` is each row's loss; None where there is no truth, or a row alone has none.
     """
-    with predictions_file(path, task, format) as write:
-        write(ids, decoded)
+
+    ids: Sequence[str]
+    predicted: Predicted
+    names: Sequence[str] = ()
+    truth: Truth | None = None
+    loss_N: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def shown(self) -> list[Shown]:
+        """The predictions as a person reads them: a label's name, the names of a row's labels, or a number."""
+        predicted = self.predicted
+        return predicted.values.tolist() if predicted.codes is None else _named(predicted.codes, self.names)
+
+    @property
+    def shown_truth(self) -> list[Shown] | None:
+        """The truth, likewise; numbers as the table had them, for labels are kept in single precision."""
+        if self.truth is None or self.predicted.codes is not None:
+            return None if self.truth is None else _named(self.truth, self.names)
+        return [float(str(np.float32(value))) for value in self.truth]
+
+    def columns(self) -> Columns:
+        """Return the columns of a file, as far as there are any."""
+        return Columns(
+            self.ids,
+            self.shown,
+            self.names,
+            self.shown_truth,
+            self.predicted.probabilities_NC,
+            {**self.predicted.columns, **({} if self.loss_N is None else {"loss": self.loss_N})},
+        )
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a record for each row: id, prediction, and what else there is of it."""
+        return self.columns().records()
 
 
-Write: TypeAlias = Callable[[Sequence[str], Decoded], None]
+def _named(codes: NDArray[Any], names: Sequence[str]) -> list[Shown]:
+    if codes.ndim == 1:
+        return [names[code] for code in codes]
+    return [[names[int(code)] for code in np.flatnonzero(row_C)] for row_C in codes]
+
+
+Write: TypeAlias = Callable[[Predictions], None]
 
 
 @contextmanager
-def predictions_file(path: Path, task: Task, format: Format) -> Iterator[Write]:
-    """Give a function that adds predictions to a file; when the block fails, there is no file, or the one before."""
-    with written_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
-        writer = _WRITERS[format](file, task)
-        started = False
+def predictions_file(path: Path, labels: Labels, format: str) -> Iterator[Write]:
+    """Give a function that adds predictions to a file; when the block fails, there is no file, or the one before.
 
-        def write(ids: Sequence[str], decoded: Decoded) -> None:
-            nonlocal started
-            if not started:
-                writer.begin(decoded)
-                started = True
-            writer.add(ids, decoded)
-
-        yield write
+    Raises RecipeError for a format that there is not, and UserError for a row that it has no way to write.
+    """
+    member = formats.member(format)
+    with written_aside(path) as aside, member(aside, labels) as file:
+        yield lambda predictions: file.add(predictions.columns())
 
 
-def prediction_records(task: Task, ids: Sequence[str], decoded: Decoded) -> list[dict[str, Any]]:
-    """Return a record for each row: id, prediction, and probabilities by label where the kind has them."""
-    records: list[dict[str, Any]] = []
-    for place, (row_id, value) in enumerate(zip(ids, decoded.values, strict=True)):
-        record: dict[str, Any] = {"id": row_id, "prediction": value}
-        if decoded.probabilities_NC is not None:
-            row = decoded.probabilities_NC[place].tolist()
-            record["probabilities"] = dict(zip(task.kind.names, row, strict=True))
-        records.append(record)
-    return records
+def write_predictions(path: Path, predictions: Predictions, labels: Labels, format: str = "csv") -> None:
+    """Write the predictions of a whole table."""
+    with predictions_file(path, labels, format) as write:
+        write(predictions)
 
 
-class _Writer(ABC):
-    def __init__(self, file: IO[str], task: Task) -> None:
-        self.file = file
-        self.task = task
+def read_predictions(path: Path) -> Predictions:
+    """Return the predictions that a run folder keeps of a table, ``predictions/<task>-dev.csv``, bit for bit.
 
-    def begin(self, decoded: Decoded) -> None:
-        """Write the header, if the format has one."""
-
-    @abstractmethod
-    def add(self, ids: Sequence[str], decoded: Decoded) -> None:
-        """Write rows."""
-
-
-class _Csv(_Writer):
-    def begin(self, decoded: Decoded) -> None:
-        names = self.task.kind.names if decoded.probabilities_NC is not None else []
-        csv.writer(self.file).writerow(["id", "prediction", *(f"p({name})" for name in names)])
-
-    def add(self, ids: Sequence[str], decoded: Decoded) -> None:
-        writer = csv.writer(self.file)
-        for place, (row_id, value) in enumerate(zip(ids, decoded.values, strict=True)):
-            row = [] if decoded.probabilities_NC is None else [f"{p:.6f}" for p in decoded.probabilities_NC[place]]
-            writer.writerow([row_id, ";".join(value) if isinstance(value, list) else value, *row])
+    Raises UserError for a file that is none, or that tells no truth where its kind has one (``polytask predict``).
+    """
+    kept = formats.member("csv").read(path)
+    columns = {name: values_N for name, values_N in kept.numbers.items() if name != "loss"}
+    loss_N, names = kept.numbers.get("loss"), kept.names
+    if not names:
+        values_N = np.array(kept.predictions, dtype=np.float64)
+        truth_N = None if kept.truth is None else np.array(kept.truth, dtype=np.float32).astype(np.float64)
+        return Predictions(kept.ids, Predicted(values_N=values_N, columns=columns), (), truth_N, loss_N)
+    assert kept.truth is not None
+    predicted = Predicted(_codes(kept.predictions, names), kept.probabilities_NC, columns=columns)
+    return Predictions(kept.ids, predicted, names, _codes(kept.truth, names), loss_N)
 
 
-class _Jsonl(_Writer):
-    def add(self, ids: Sequence[str], decoded: Decoded) -> None:
-        for record in prediction_records(self.task, ids, decoded):
-            self.file.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-
-class _Cs224n(_Writer):
-    def begin(self, decoded: Decoded) -> None:
-        self.file.write(f"id \t Predicted_{self.task.label.title()} \n")
-
-    def add(self, ids: Sequence[str], decoded: Decoded) -> None:
-        spelling = dict(zip(self.task.kind.names, self.task.kind.spellings, strict=True))
-        for row_id, value in zip(ids, decoded.values, strict=True):
-            shown = " ".join(spelling[v] for v in value) if isinstance(value, list) else spelling.get(str(value), value)
-            if "," in row_id or len(row_id.splitlines()) > 1:
-                raise UserError(
-                    f"The id {quoted(row_id)} holds a comma or a line end, which 'cs224n' has no way to write; "
-                    "'csv' and 'jsonl' have."
-                )
-            self.file.write(f"{row_id} , {shown} \n")
-
-
-_WRITERS: dict[str, type[_Writer]] = {"csv": _Csv, "jsonl": _Jsonl, "cs224n": _Cs224n}
+def _codes(shown: Sequence[Shown], names: Sequence[str]) -> NDArray[np.int64]:
+    code_of = {name: code for code, name in enumerate(names)}
+    if not any(isinstance(value, list) for value in shown):
+        return np.array([code_of[str(value)] for value in shown], dtype=np.int64)
+    codes_NC = np.zeros((len(shown), len(names)), dtype=np.int64)
+    for row, value in enumerate(shown):
+        assert isinstance(value, list)
+        codes_NC[row, [code_of[name] for name in value]] = 1
+    return codes_NC

@@ -6,13 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polytask.tasks.kinds.base import Decoded
+from polytask.metrics.base import Predicted
 from polytask.tasks.task import Task
 
-from .scoring import Scores
 
-
-def swap_gap(task: Task, given_NC: Tensor, swapped_NC: Tensor) -> Scores:
+def swap_gap(task: Task, given_NC: Tensor, swapped_NC: Tensor) -> dict[str, float]:
     """Return the mean and the largest |s(a, b) − s(b, a)| over rows, from the logits of both orders.
 
     s is what a person is shown: a score as it is predicted, or a label's probability, and of several labels the
@@ -23,7 +21,5 @@ def swap_gap(task: Task, given_NC: Tensor, swapped_NC: Tensor) -> Scores:
     return {"swap_gap": float(gap_N.mean()), "swap_gap_max": float(gap_N.max())}
 
 
-def _shown(decoded: Decoded) -> NDArray[np.float64]:
-    if decoded.probabilities_NC is not None:
-        return decoded.probabilities_NC
-    return np.asarray(decoded.values, dtype=np.float64)[:, None]
+def _shown(predicted: Predicted) -> NDArray[np.float64]:
+    return predicted.values[:, None] if predicted.probabilities_NC is None else predicted.probabilities

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,17 @@ from polytask.data.tables.sources import Source
 from polytask.data.tokens import Tokenizer
 from polytask.encoder.base import Encoder
 from polytask.errors import RunFolderError, TableError, UserError, listed, nearest
-from polytask.evaluation.predictions import Format, prediction_records, predictions_file
-from polytask.evaluation.scoring import Scores, aggregate, predict_logits, score
+from polytask.evaluation.formats.base import Labels
+from polytask.evaluation.predicting import predict, predict_logits
+from polytask.evaluation.predictions import Predictions, predictions_file
+from polytask.evaluation.scoring import aggregated, score
 from polytask.evaluation.swap import swap_gap
 from polytask.model import Model
+from polytask.recipe.members import new_aggregate
 from polytask.recipe.settings import Recipe
 from polytask.run.folder import RunFolder
 from polytask.run.index import Index
+from polytask.run.scores import RunScores, Scores
 from polytask.run.tensors import copy_into, load_tensors
 from polytask.runtime.device import DTYPES, pick_device
 from polytask.tasks.task import Task
@@ -83,14 +87,16 @@ class Predictor:
             return []
         ids = [str(n) for n in range(len(columns[0]))]
         data = Examples("texts", columns, [], ids, [], "row", 0, "")
-        decoded = record.kind.decode(self.logits(record, task_rows(data, record, self.tokenizer, cache=False)))
-        return prediction_records(record, ids, decoded) if probabilities else list(decoded.values)
+        predicted = self._predicted(record, task_rows(data, record, self.tokenizer, cache=False))
+        return predicted.records() if probabilities else predicted.shown
 
     def predict_table(
-        self, task: str, table: Source, output: Path, format: Format = "csv", text: Sequence[str] = ()
+        self, task: str, table: Source, output: Path, format: str = "csv", text: Sequence[str] = ()
     ) -> int:
         """Predict a table, labels not needed, into a file; ids and order are kept. Returns the number of rows.
 
+        ``format`` is a member of the formats: "csv" (id, prediction, a column for each probability), "jsonl",
+        "parquet" or "cs224n".
         ``text`` names the text columns if they are not those of training. Every row must be usable: a prediction
         that is silently missing would be worse than an error. However long the table is, ``CHUNK`` rows of it are in
         memory.
@@ -104,11 +110,13 @@ class Predictor:
                 f"{output} is the table itself; its predictions would take its place; name another file for them."
             )
         data = read_examples(table, columns, None, record.id, "refuse")
-        with predictions_file(output, record, format) as write:
+        with predictions_file(
+            output, Labels(record.label, dict(zip(record.kind.names, record.kind.spellings, strict=True))), format
+        ) as write:
             for start in range(0, len(data), CHUNK):
                 some = data.take(range(start, min(start + CHUNK, len(data))))
                 rows = task_rows(some, record, self.tokenizer, cache=False)
-                write(some.ids, record.kind.decode(self.logits(record, rows)))
+                write(self._predicted(record, rows))
         return len(data)
 
     def evaluate_table(self, task: str, table: Source) -> Scores:
@@ -121,13 +129,12 @@ class Predictor:
             raise TableError(f"{data.name}: no usable row is left ({data.skipped} were skipped).")
         return self._scores(record, task_rows(data, record, self.tokenizer, cache=False))
 
-    def evaluate(self, split: str = "dev", only: str | None = None) -> dict[str, Any]:
+    def evaluate(self, split: str = "dev", only: str | None = None) -> RunScores:
         """Score every task (or ``only`` one) on the run's own dev or train tables; of a pair task, the swap gap as well.
 
         Auxiliary tasks are passed over.
 
-        Returns ``{"tasks": {name: scores}, "aggregate": number}``. Raises TableError for tables that have changed since:
-        where dev is a share of train, it would be another share.
+        Raises TableError for tables that have changed since: where dev is a share of train, it would be another share.
         """
         if only is not None and self.task(only).auxiliary:
             raise UserError(
@@ -148,12 +155,12 @@ class Predictor:
                 scores[name] = self._scores(task, task_rows(data, task, self.tokenizer))
         if not scores:
             raise UserError(f"There is no {split} table of {listed(chosen)} in this run.")
-        return self.summary(scores)
+        return self.together(scores)
 
-    def summary(self, scores: dict[str, Scores]) -> dict[str, Any]:
-        """Return scores with the aggregate that the recipe judges by."""
-        kinds = {name: task.kind for name, task in self.tasks.items()}
-        return {"tasks": scores, "aggregate": aggregate(scores, kinds, self.recipe.aggregate)}
+    def together(self, scores: Mapping[str, Scores]) -> RunScores:
+        """Return the scores of some tasks, with the aggregate that the run's checkpoints are judged by."""
+        metrics = {name: task.metrics for name, task in self.tasks.items()}
+        return RunScores(scores, aggregated(scores, metrics, new_aggregate(self.recipe)))
 
     def save_encoder(self, folder: Path | str, task: str | None = None) -> None:
         """Save the fine-tuned encoder and tokenizer in Hugging Face layout, for ``transformers.AutoModel`` and others.
@@ -174,10 +181,14 @@ class Predictor:
 
     def _scores(self, task: Task, rows: TaskRows) -> Scores:
         logits_NC = self.logits(task, rows)
-        scores = score(task, logits_NC, rows)
+        scores = score(predict(task.kind, logits_NC, rows.ids, rows.labels_N), task.metrics)
         if len(task.text) == 1 or "symmetric" not in task.kind.takes:  # a cosine knows no order
             return scores
-        return scores | swap_gap(task, logits_NC, self.logits(task, rows.swapped()))
+        gap = swap_gap(task, logits_NC, self.logits(task, rows.swapped()))
+        return replace(scores, values={**scores.values, **gap})
+
+    def _predicted(self, task: Task, rows: TaskRows) -> Predictions:
+        return predict(task.kind, self.logits(task, rows), rows.ids)
 
     def task(self, name: str) -> Task:
         """Return a task's record. Raises UserError that names the near miss."""

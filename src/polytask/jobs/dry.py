@@ -13,7 +13,7 @@ import numpy as np
 from polytask.assembly.parts import Parts, build
 from polytask.data.batching import Cut, cut, padding_share
 from polytask.data.rows import TaskRows
-from polytask.evaluation.scoring import predict_logits
+from polytask.evaluation.predicting import predict_logits
 from polytask.recipe.load import load_recipe
 from polytask.runtime.device import DTYPES
 from polytask.training.stages import Stage, awaited_tasks, touched_tasks

@@ -14,9 +14,12 @@ from polytask.balance.base import balances
 from polytask.data.augment.base import augmentations
 from polytask.data.mixing.base import mixings
 from polytask.errors import UserError, listed, nearest
+from polytask.evaluation.aggregates.base import aggregates
+from polytask.evaluation.formats.base import formats
 from polytask.heads.logits.base import heads
 from polytask.heads.pairs.base import pair_features
 from polytask.heads.pooling.base import poolings
+from polytask.metrics.base import metrics
 from polytask.registry import Registry
 from polytask.regularizers.base import regularizers
 from polytask.tasks.kinds.base import kinds
@@ -34,6 +37,9 @@ ROOMS: tuple[Registry[Any], ...] = (
     balances,
     aggregators,
     regularizers,
+    metrics,
+    aggregates,
+    formats,
 )
 """The open rooms; their members are found, not listed."""
 

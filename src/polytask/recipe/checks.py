@@ -16,11 +16,13 @@ from .borrowed import check_rows_from
 from .fits import check_head
 from .members import (
     BI_FEATURES,
+    check_metric,
     consistency,
     encoder_of,
     given_labels,
     is_auxiliary,
     kind_of,
+    new_aggregate,
     new_aggregator,
     new_balance,
     new_kind,
@@ -35,7 +37,7 @@ from .members import (
     stage_tasks,
 )
 from .reading import Problem, invalid
-from .settings import Recipe, StageSettings, TaskSettings
+from .settings import Member, Recipe, StageSettings, TaskSettings
 
 _PARAMETERS = 1_000_000_000
 
@@ -92,7 +94,9 @@ def check_recipe(recipe: Recipe, problems: Problems) -> None:
         problems.check(f"{where}.symmetric", lambda task=task: consistency(task))  # type: ignore[misc]
         problems.check(f"{where}.head", lambda task=task: _head_options(task))  # type: ignore[misc]
         problems.check(f"{where}.head", lambda task=task: _check_fit(task))  # type: ignore[misc]
+        _check_metrics(where, task, problems)
         problems.check(f"{where}.resample", lambda task=task: _check_resample(task))  # type: ignore[misc]
+    problems.check("aggregate", lambda: new_aggregate(recipe))
     for number, stage in enumerate(recipe.stages):
         where = f"stages.{number}"
         problems.check(f"{where}.tasks", lambda stage=stage: _check_stage(recipe, stage))  # type: ignore[misc]
@@ -138,6 +142,17 @@ def _check_columns(where: str, settings: TaskSettings, problems: Problems) -> No
         problems.add(f"{where}.label", "is missing: the name of the label column.")
     if isinstance(settings.dev, float) and not 0 < settings.dev < 1:
         problems.add(f"{where}.dev", f"is {settings.dev}; a share of train lies between 0 and 1.")
+
+
+def _check_metrics(where: str, settings: TaskSettings, problems: Problems) -> None:
+    names = [member.name for member in settings.metrics or ()]
+    for place, member in enumerate(settings.metrics or ()):
+        problems.check(f"{where}.metrics.{place}", lambda member=member: check_metric(settings, member))  # type: ignore[misc]
+        if member.name in names[:place]:
+            problems.add(f"{where}.metrics.{place}", f"names '{member.name}' twice.")
+    if settings.judged_by is not None and settings.judged_by not in names:
+        judge = Member(name=settings.judged_by)
+        problems.check(f"{where}.judged_by", lambda: check_metric(settings, judge))
 
 
 def _check_resample(settings: TaskSettings) -> None:

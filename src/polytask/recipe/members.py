@@ -11,9 +11,11 @@ from polytask.aggregators.base import Aggregator, aggregators
 from polytask.balance.base import LossBalance, balances
 from polytask.data.mixing.base import Mixing, mixings
 from polytask.errors import RecipeError, listed, nearest
+from polytask.evaluation.aggregates.base import Aggregate, aggregates
 from polytask.heads.pairs.base import Merge, pair_features
 from polytask.heads.pooling.base import Pooling, poolings
 from polytask.heads.projection import Projection
+from polytask.metrics.base import Metric, metrics
 from polytask.model import SHARED
 from polytask.regularizers.base import Penalty, regularizers
 from polytask.tasks.kinds.base import Kind, kinds
@@ -36,6 +38,31 @@ def new_kind(settings: TaskSettings, labels: Mapping[str, str]) -> Kind:
     if settings.kind is None:
         raise RecipeError(f"is missing; there are {listed(kinds.names())} (or give a 'preset').")
     return kinds.create(settings.kind.name, labels, **settings.kind.options)
+
+
+def given_metrics(settings: TaskSettings) -> list[Member]:
+    """Return what a task is scored by, the metric that judges it first; by default its kind's."""
+    given = [Member(name=name) for name in kind_of(settings).metrics] if settings.metrics is None else settings.metrics
+    if settings.judged_by is None:
+        return given
+    judges = [member for member in given if member.name == settings.judged_by] or [Member(name=settings.judged_by)]
+    return judges + [member for member in given if member.name != settings.judged_by]
+
+
+def new_metrics(settings: TaskSettings) -> dict[str, Metric]:
+    """Return a task's metrics by name, the one that judges it first."""
+    return {member.name: metrics.create(member.name, **member.options) for member in given_metrics(settings)}
+
+
+def check_metric(settings: TaskSettings, member: Member) -> None:
+    """Raise RecipeError for a metric that a task's kind cannot give, with those that it can."""
+    metrics.create(member.name, **member.options)
+    kind = kind_of(settings)
+    if settings.kind is not None and not metrics.member(member.name).fits(kind.gives):
+        able = [name for name in metrics.names() if metrics.member(name).fits(kind.gives)]
+        raise RecipeError(
+            f"'{member.name}' cannot be told of the kind '{settings.kind.name}', which has {listed(able)}."
+        )
 
 
 def given_labels(settings: TaskSettings) -> dict[str, str]:
@@ -127,6 +154,11 @@ def is_auxiliary(settings: TaskSettings) -> bool:
     if settings.evaluate is None:
         return "label" not in kind_of(settings).takes and settings.dev is None
     return not settings.evaluate
+
+
+def new_aggregate(recipe: Recipe) -> Aggregate:
+    """Return what makes one number of the tasks' scores."""
+    return aggregates.create(recipe.aggregate.name, **recipe.aggregate.options)
 
 
 def stage_tasks(recipe: Recipe, stage: StageSettings) -> list[str]:

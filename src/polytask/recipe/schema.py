@@ -11,9 +11,11 @@ from polytask.aggregators.base import aggregators
 from polytask.balance.base import balances
 from polytask.data.augment.base import augmentations
 from polytask.data.mixing.base import mixings
+from polytask.evaluation.aggregates.base import aggregates
 from polytask.heads.logits.base import heads
 from polytask.heads.pairs.base import pair_features
 from polytask.heads.pooling.base import poolings
+from polytask.metrics.base import metrics
 from polytask.registry import Registry
 from polytask.regularizers.base import regularizers
 from polytask.tasks.kinds.base import kinds
@@ -53,6 +55,11 @@ def recipe_schema() -> dict[str, Any]:
     short = {"enum": definitions["ResampleSettings"]["properties"]["name"]["enum"]}
     tasks["resample"]["anyOf"] = [short, *tasks["resample"]["anyOf"]]
     tasks["phrases"]["anyOf"] = [{"type": "string"}, *tasks["phrases"]["anyOf"]]
+    tasks["metrics"]["anyOf"][0]["items"] = {"anyOf": _choices(metrics)}
+    tasks["judged_by"]["anyOf"] = [*_names(metrics), {"type": "null"}]
+    whole = schema["properties"]["aggregate"]
+    kept = {key: value for key, value in whole.items() if key in ("default", "description")}
+    schema["properties"]["aggregate"] = {"anyOf": _choices(aggregates, "mean"), **kept}
     tasks["pair"] = {"anyOf": _pair_choices(), "description": tasks["pair"]["description"]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

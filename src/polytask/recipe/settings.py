@@ -166,6 +166,10 @@ class TaskSettings(Settings):
     evaluate: bool | None = None
     """false makes it an auxiliary task: trained on, but not scored, in no aggregate, and needing no dev table. By
     default `mlm` and `ranking` are that unless they have a dev table."""
+    metrics: Annotated[list[Choice], Field(min_length=1)] | None = None
+    """What the task is scored by: see `polytask list metrics`; the kind's own when not given."""
+    judged_by: str | None = None
+    """The metric that chooses its best checkpoint and enters the aggregate; the first one when not given."""
     text: str | list[str] | None = None
     """The text column, or two columns, which make it a pair task."""
     label: str | None = None
@@ -349,9 +353,9 @@ class Recipe(Settings):
     """Where to compute."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of the activations; "auto" is bfloat16 where the processor multiplies it natively. Masters stay float32."""
-    aggregate: Literal["mean", "cs224n"] = "mean"
-    """What the joint best is judged by: the mean of the first metrics of the tasks that some stage trains, or the
-    course's with (1 + r) / 2 for scores."""
+    aggregate: Choice = Member(name="mean")
+    """What the joint best is judged by: one number of the scores that judge the tasks which some stage trains, see
+    `polytask list aggregates`."""
     checkpoint_every: PositiveInt = 500
     """Steps between checkpoints; evaluations write one too."""
     encoder: EncoderSettings

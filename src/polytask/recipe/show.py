@@ -9,13 +9,15 @@ from polytask.aggregators.base import aggregators
 from polytask.balance.base import balances
 from polytask.data.augment.base import augmentations
 from polytask.data.mixing.base import mixings
+from polytask.evaluation.aggregates.base import aggregates
 from polytask.heads.logits.base import heads
 from polytask.heads.pooling.base import poolings
+from polytask.metrics.base import metrics
 from polytask.registry import Registry
 from polytask.regularizers.base import regularizers
 from polytask.tasks.kinds.base import kinds
 
-from .members import BI_FEATURES, text_columns
+from .members import BI_FEATURES, given_metrics, text_columns
 from .settings import Member, Recipe, RegularizerSettings, StageSettings, TaskSettings
 
 
@@ -25,7 +27,8 @@ def spelt_out(recipe: Recipe) -> Recipe:
     What is left open (None), because a table or another option settles it, stays open.
     """
     tasks = {name: _task(settings) for name, settings in recipe.tasks.items()}
-    return recipe.model_copy(update={"tasks": tasks, "stages": [_stage(stage) for stage in recipe.stages]})
+    stages, aggregate = [_stage(stage) for stage in recipe.stages], _filled(aggregates, recipe.aggregate)
+    return recipe.model_copy(update={"tasks": tasks, "stages": stages, "aggregate": aggregate})
 
 
 def _task(settings: TaskSettings) -> TaskSettings:
@@ -36,6 +39,8 @@ def _task(settings: TaskSettings) -> TaskSettings:
         changes["pooling"] = _filled(poolings, settings.pooling)
     if "head" in takes:
         changes |= {"head": _filled(heads, settings.head), "pair": _pair(settings)}
+    if given := given_metrics(settings):
+        changes |= {"metrics": [_filled(metrics, member) for member in given], "judged_by": given[0].name}
     if settings.augment is not None:
         changes["augment"] = _filled(augmentations, settings.augment)
     return settings.model_copy(update=changes)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-FORMAT = 3
+from .scores import Scores
+
+FORMAT = 4
 """Version of the run folder: its layout, and what its recipe means."""
 
 
@@ -19,7 +21,7 @@ class Index(BaseModel):
     best: str | None = None
     """Name of the weights with the best aggregate on dev, each encoder (if there are several) at its own best."""
     best_of: dict[str, str] = {}
-    """Name of the weights with the best first metric of each task."""
+    """Name of the weights of each task's best, by the metric that judges it."""
     hashes: dict[str, str] = {}
     """SHA-256 of every file that is read again, by its path in the folder."""
     stage: int = 0
@@ -30,12 +32,12 @@ class Index(BaseModel):
     finished: bool = False
     best_aggregate: float | None = None
     best_values: dict[str, float] = {}
-    """The best first metric of each task so far."""
+    """The best value of that metric so far."""
     owes_evaluation: bool = False
     """Whether the evaluation after the last step was cut short by a request to stop."""
-    scores: dict[str, dict[str, float]] = {}
+    scores: dict[str, Scores] = {}
     """The last scores of each task."""
-    best_scores: dict[str, dict[str, float]] = {}
+    best_scores: dict[str, Scores] = {}
     """The scores of ``best``, as far as its tasks were trained."""
     stage_best: float | None = None
     """The best aggregate of the stage's own tasks within the stage."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .events import StepResult
+from .scores import Scores
 
 
 class Watcher:
@@ -19,7 +20,7 @@ class Watcher:
     def evaluating(self, task: str, rows: int, done: int) -> None:
         """``done`` of a task's ``rows`` dev rows are predicted."""
 
-    def evaluated(self, epoch: float, scores: Mapping[str, Mapping[str, float]], aggregate: float, best: bool) -> None:
+    def evaluated(self, epoch: float, scores: Mapping[str, Scores], aggregate: float, best: bool) -> None:
         """The dev tables were scored."""
 
     def note(self, text: str) -> None:

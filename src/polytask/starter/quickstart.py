@@ -7,10 +7,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from polytask.encoder.foreign.fetch import get
-from polytask.evaluation.scoring import Scores
 from polytask.inference.predictor import load
 from polytask.jobs.train import train
 from polytask.run.listen import Watcher
+from polytask.run.scores import RunScores
 from polytask.runtime.files import new_folder
 
 from .examples import write_examples
@@ -21,8 +21,7 @@ class Quickstart:
     """What the first run came to, where everything lies, and what to type next."""
 
     folder: Path
-    scores: dict[str, Scores]
-    aggregate: float
+    scores: RunScores
     places: list[tuple[str, str]]
     commands: list[str]
 
@@ -40,8 +39,7 @@ def quickstart(folder: Path, watcher: Watcher | None = None) -> Quickstart:
     recipe = folder / "recipe.toml"
     recipe.write_bytes((files("polytask") / "recipes" / "quickstart.toml").read_bytes())
     run = train(recipe, folder / "run", watcher=watcher)
-    result = load(run).evaluate()
-    return Quickstart(folder, result["tasks"], result["aggregate"], _places(folder), _commands(folder))
+    return Quickstart(folder, load(run).evaluate(), _places(folder), _commands(folder))
 
 
 def _places(folder: Path) -> list[tuple[str, str]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
+
+from polytask.metrics.base import Metric
 
 from .kinds.base import Kind
 
@@ -15,6 +18,7 @@ class Task:
     ``text`` names one column or two; with two, ``pair`` says whether they are joined ("cross", with or without token
     types) or encoded apart ("bi"). ``consistency`` is the weight of the divergence between the two orders of a
     symmetric pair task; None where the order counts. An ``auxiliary`` task is trained on, and not evaluated.
+    ``metrics`` score it, by name; checkpoints are judged by the first.
     """
 
     name: str
@@ -27,6 +31,7 @@ class Task:
     token_types: bool = True
     consistency: float | None = None
     auxiliary: bool = False
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
 
     @property
     def streams(self) -> int:

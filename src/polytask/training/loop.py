@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,13 +15,17 @@ from torch import Tensor
 from polytask.data.batching import padding_share
 from polytask.data.rows import TaskRows
 from polytask.errors import Interrupted, Remedy, StorageError
-from polytask.evaluation.predictions import write_predictions
-from polytask.evaluation.scoring import Scores, aggregate, first_metrics, predict_logits, score
+from polytask.evaluation.aggregates.base import Aggregate
+from polytask.evaluation.formats.base import Labels
+from polytask.evaluation.predicting import predict, predict_logits
+from polytask.evaluation.predictions import Predictions, write_predictions
+from polytask.evaluation.scoring import aggregated, judged, score
 from polytask.model import SHARED, Model
 from polytask.run.folder import RunFolder
 from polytask.run.index import Index
 from polytask.run.journal import Journal
 from polytask.run.listen import Watcher
+from polytask.run.scores import Scores
 from polytask.run.tensors import copy_into, load_tensors, save_tensors
 from polytask.runtime import files
 from polytask.runtime.processes import Processes
@@ -47,7 +50,7 @@ class Trainer:
     seed: int
     device: torch.device
     dtype: torch.dtype
-    aggregate: Literal["mean", "cs224n"]
+    aggregate: Aggregate
     checkpoint_every: int
     watcher: Watcher = field(default_factory=Watcher)
     processes: Processes = field(default_factory=Processes)
@@ -179,10 +182,10 @@ class Trainer:
         judged = self._judged(stage)
         due = [name for name in judged if name in touched or name not in known]
         try:
-            logits = {name: self._predict(step.judged, name, stop) for name in due}
+            predictions = {name: self._predict(step.judged, name, stop) for name in due}
         except _Stopped:
             return False
-        new = {name: score(self.tasks[name], logits[name], self.dev_rows[name]) for name in due}
+        new = {name: score(predictions[name], self.tasks[name].metrics) for name in due}
         scores = {name: new.get(name) or known[name] for name in judged}
         self._update(scores=scores)
         total = self._aggregate(scores, scores)
@@ -192,7 +195,7 @@ class Trainer:
         if self.processes.leads:
             for name in due:
                 if self.model.encoder_of[name] not in kept:
-                    self._write_predictions(name, logits[name])
+                    self._write_predictions(name, predictions[name])
         epoch = round(done / stage.epoch_steps, 4)
         self.watcher.evaluated(epoch, scores, total, best)
         self.journal.write(
@@ -200,7 +203,7 @@ class Trainer:
             stage=stage.number,
             step=done,
             epoch=epoch,
-            scores=scores,
+            scores={name: found.to_json() for name, found in scores.items()},
             aggregate=total,
             best=best,
             **({} if step.conflicts.share is None else {"conflict": step.conflicts.share}),
@@ -212,7 +215,7 @@ class Trainer:
         awaited = awaited_tasks(self.stages, stage.number)
         return [name for name in self.dev_rows if name not in awaited]
 
-    def _predict(self, model: Model, name: str, stop: StopRequest) -> Tensor:
+    def _predict(self, model: Model, name: str, stop: StopRequest) -> Predictions:
         rows, done = self.dev_rows[name], 0
 
         def ticked(count: int) -> None:
@@ -222,15 +225,15 @@ class Trainer:
             if stop and self.processes.size == 1:
                 raise _Stopped
 
-        return predict_logits(model, self.tasks[name], rows, self.device, ticked)
+        task = self.tasks[name]
+        return predict(task.kind, predict_logits(model, task, rows, self.device, ticked), rows.ids, rows.labels_N)
 
-    def _write_predictions(self, name: str, logits_NC: Tensor) -> None:
-        path, task = self.folder.predictions / f"{name}-dev.csv", self.tasks[name]
-        write_predictions(path, task, self.dev_rows[name].ids, task.kind.decode(logits_NC), "csv")
+    def _write_predictions(self, name: str, predictions: Predictions) -> None:
+        write_predictions(self.folder.predictions / f"{name}-dev.csv", predictions, Labels())
 
     def _aggregate(self, scores: Mapping[str, Scores], tasks: Iterable[str]) -> float:
-        kinds = {name: task.kind for name, task in self.tasks.items()}
-        return aggregate({task: scores[task] for task in tasks}, kinds, self.aggregate)
+        metrics = {name: task.metrics for name, task in self.tasks.items()}
+        return aggregated({task: scores[task] for task in tasks}, metrics, self.aggregate)
 
     def _note_patience(self, stage: Stage, scores: Mapping[str, Scores]) -> None:
         """Count the evaluations without a new best of the stage, by its own tasks: the others' do not speak for it."""
@@ -243,12 +246,11 @@ class Trainer:
         self._update(stale=stale, stage_best=value if before is None else max(value, before))
 
     def _note_task_bests(self, scores: Mapping[str, Scores], name: str) -> None:
-        firsts = first_metrics(scores, {task: self.tasks[task].kind for task in scores})
-        better = {
-            task: value
-            for task, value in firsts.items()
-            if task not in self.index.best_values or value > self.index.best_values[task]
-        }
+        known, better = self.index.best_values, {}
+        for task, found in scores.items():
+            new = judged(found, self.tasks[task].metrics)
+            if task not in known or new.metric.gain(new.value, known[task]) > 0:
+                better[task] = new.value
         self._update(
             best_of=self.index.best_of | dict.fromkeys(better, name),
             best_values=self.index.best_values | better,

@@ -21,6 +21,7 @@ from polytask.errors import listed, nearest, quoted
 from polytask.heads.pooling.base import Pooling
 from polytask.heads.projection import Projection
 from polytask.heads.task import TaskHead
+from polytask.metrics.base import Predicted
 from polytask.packing import RowBatch
 from polytask.registry import Registry
 from polytask.runtime.keys import Key
@@ -48,19 +49,10 @@ class Targets:
     ask: Callable[[RowBatch, Key], RowBatch] | None = None
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """Predictions of N rows: ``values`` (label names or numbers) and, for kinds that have them, each label's probability."""
-
-    values: list[str | float | list[str]]
-    probabilities_NC: NDArray[np.float64] | None = None
-
-
 class Kind(ABC):
     """What the labels of a task are.
 
     ``labels`` maps a label as tables spell it to the name that predictions show, in the order of the classes.
-    ``first_metric`` is the one that checkpoints are judged by; larger is better.
 
     What others need to know of a kind before they build anything, it says itself:
 
@@ -71,7 +63,10 @@ class Kind(ABC):
     - ``needs``: what an encoder must have for it, such as "words", a word table of our own;
     - ``in_batch``: a row's loss depends on the other rows of its batch, which then must not be split;
     - ``in_pieces``: it trains on long texts whole, in pieces that fit; others read what fits of them;
-    - ``adopts``: a checkpoint may hold its head (see ``adopt``).
+    - ``adopts``: a checkpoint may hold its head (see ``adopt``);
+    - ``gives``: what metrics can read of its predictions: "classes" (one a row), their "order", "labels" (any number a
+      row), "probabilities" of either, "values", and its columns by name (see ``beside``);
+    - ``metrics``: what a task of it is scored by unless its recipe says otherwise; checkpoints are judged by the first.
     """
 
     level: ClassVar[Literal["text", "token"]] = "text"
@@ -82,7 +77,8 @@ class Kind(ABC):
     in_batch: ClassVar[bool] = False
     in_pieces: ClassVar[bool] = False
     adopts: ClassVar[bool] = False
-    first_metric: ClassVar[str] = "accuracy"
+    gives: ClassVar[frozenset[str]] = frozenset({"classes", "probabilities"})
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "calibration_error")
     dtype: ClassVar[torch.dtype] = torch.int64
 
     def __init__(self, labels: Mapping[str, str]) -> None:
@@ -157,12 +153,20 @@ class Kind(ABC):
         return logits_NC
 
     @abstractmethod
-    def decode(self, logits_NC: Tensor) -> Decoded:
-        """Return predictions from logits."""
+    def decode(self, logits_NC: Tensor) -> Predicted:
+        """Return predictions from what is kept of the logits."""
 
-    @abstractmethod
-    def score(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
-        """Return every metric of the kind."""
+    def beside(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, NDArray[np.float64]]:
+        """Return what metrics read beside the predictions: columns of a number for each of a table's rows, by name."""
+        return {}
+
+    def truth(self, labels_N: Tensor) -> NDArray[Any] | None:
+        """Return what predictions are scored against, in the numbers that ``decode`` has; None where nothing is."""
+        return to_numpy(labels_N) if labels_N.is_floating_point() else np.asarray(labels_N.cpu().numpy())
+
+    def each_loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor | None:
+        """Return each row's loss ``(N,)`` from what is kept of the logits; None where a row alone has none."""
+        return None if self.in_batch else self.loss(logits_NC, labels_N)
 
     def encode(self, text: str) -> Label:
         """Return the code of a label as a table spells it. Raises ValueError that says what there is."""

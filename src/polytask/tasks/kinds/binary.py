@@ -6,14 +6,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from polytask import metrics
 from polytask.errors import listed
+from polytask.metrics.base import Predicted
 from polytask.tasks.losses import ClassWeights, Emphasis
 
-from .base import Decoded, Kind, bernoulli_kl, canonical, kinds, to_numpy
+from .base import Kind, bernoulli_kl, canonical, kinds, to_numpy
 
 _NEGATIVE = ("0", "no", "false", "negative", "not_duplicate")
 
@@ -63,28 +62,12 @@ class Binary(Kind):
     def divergence(self, a_NC: Tensor, b_NC: Tensor, labels_N: Tensor | None = None) -> Tensor:
         return bernoulli_kl(_margin(a_NC), _margin(b_NC))
 
-    def decode(self, logits_NC: Tensor) -> Decoded:
-        probabilities_NC = _both(logits_NC)
-        return Decoded([self.names[code] for code in _codes(logits_NC)], probabilities_NC)
-
-    def score(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
-        true_N, predicted_N = labels_N.cpu().numpy(), _codes(logits_NC)
-        return {
-            "accuracy": metrics.accuracy(predicted_N, true_N),
-            "macro_f1": metrics.macro_f1(predicted_N, true_N),
-            "calibration_error": metrics.calibration_error(_both(logits_NC), true_N),
-        }
+    def decode(self, logits_NC: Tensor) -> Predicted:
+        margin_N1 = _margin(logits_NC)
+        both_N2 = torch.cat([(-margin_N1).sigmoid(), margin_N1.sigmoid()], dim=1)
+        return Predicted((to_numpy(margin_N1)[:, 0] > 0).astype(np.int64), to_numpy(both_N2))
 
 
 def _margin(logits_NC: Tensor) -> Tensor:
     """Return the one logit that says the same, ``(N, 1)``."""
     return logits_NC if logits_NC.shape[1] == 1 else logits_NC[:, 1:] - logits_NC[:, :1]
-
-
-def _both(logits_NC: Tensor) -> NDArray[np.float64]:
-    margin_N1 = _margin(logits_NC)
-    return to_numpy(torch.cat([(-margin_N1).sigmoid(), margin_N1.sigmoid()], dim=1))
-
-
-def _codes(logits_NC: Tensor) -> NDArray[np.int64]:
-    return (to_numpy(_margin(logits_NC))[:, 0] > 0).astype(np.int64)

@@ -6,10 +6,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from polytask import metrics
+from polytask.metrics.base import Predicted
 from polytask.tasks.losses import ClassWeights, Emphasis
 
-from .base import Decoded, Kind, kinds, symmetric_kl, to_numpy
+from .base import Kind, kinds, symmetric_kl, to_numpy
 
 
 @kinds.register("classification")
@@ -42,15 +42,6 @@ class Classification(Kind):
     def divergence(self, a_NC: Tensor, b_NC: Tensor, labels_N: Tensor | None = None) -> Tensor:
         return symmetric_kl(a_NC.log_softmax(-1), b_NC.log_softmax(-1))
 
-    def decode(self, logits_NC: Tensor) -> Decoded:
+    def decode(self, logits_NC: Tensor) -> Predicted:
         probabilities_NC = to_numpy(logits_NC.softmax(-1))
-        return Decoded([self.names[code] for code in probabilities_NC.argmax(1)], probabilities_NC)
-
-    def score(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
-        probabilities_NC, true_N = to_numpy(logits_NC.softmax(-1)), labels_N.cpu().numpy()
-        predicted_N = probabilities_NC.argmax(1)
-        return {
-            "accuracy": metrics.accuracy(predicted_N, true_N),
-            "macro_f1": metrics.macro_f1(predicted_N, true_N),
-            "calibration_error": metrics.calibration_error(probabilities_NC, true_N),
-        }
+        return Predicted(probabilities_NC.argmax(1), probabilities_NC)

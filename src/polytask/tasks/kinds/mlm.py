@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from polytask.data.masking import NO_LABEL, Masking
@@ -20,8 +22,9 @@ from polytask.heads.language import LanguageHead
 from polytask.heads.pooling.base import Pooling
 from polytask.heads.projection import Projection
 from polytask.heads.task import TaskHead, TokenHead
+from polytask.metrics.base import Predicted
 
-from .base import Decoded, Targets, kinds, symmetric_kl, to_numpy
+from .base import Targets, kinds, symmetric_kl, to_numpy
 from .unlabelled import Unlabelled
 
 
@@ -41,6 +44,8 @@ class MaskedLanguage(Unlabelled):
     needs = frozenset({"words"})
     in_pieces = True
     adopts = True
+    gives = frozenset({"surprise", "right", "asked"})
+    metrics = ("accuracy", "perplexity")
 
     def __init__(self, labels: Mapping[str, str], *, rate: float = 0.15) -> None:
         super().__init__(labels)
@@ -102,16 +107,17 @@ class MaskedLanguage(Unlabelled):
         assert labels_N is not None
         return condensed(logits_NC, labels_N)
 
-    def decode(self, logits_NC: Tensor) -> Decoded:
+    def decode(self, logits_NC: Tensor) -> Predicted:
+        """Return the perplexity of each text."""
         surprise_N, _, asked_N = logits_NC.double().unbind(1)
-        return Decoded([float(perplexity) for perplexity in to_numpy((surprise_N / asked_N.clamp_min(1)).exp())])
+        return Predicted(values_N=to_numpy((surprise_N / asked_N.clamp_min(1)).exp()))
 
-    def score(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
-        surprise, right, asked = logits_NC.double().sum(0).tolist()
-        return {
-            "accuracy": right / max(asked, 1.0),
-            "perplexity": float(torch.tensor(surprise / max(asked, 1.0), dtype=torch.float64).exp()),
-        }
+    def beside(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, NDArray[np.float64]]:
+        """Return the counts of each text, as ``condensed`` has them."""
+        return dict(zip(("surprise", "right", "asked"), to_numpy(logits_NC.T), strict=True))
+
+    def each_loss(self, logits_NC: Tensor, labels_N: Tensor) -> Tensor:
+        return logits_NC[:, 0] / logits_NC[:, 2].clamp_min(1)
 
 
 def condensed(logits_NKV: Tensor, labels_NK: Tensor) -> Tensor:

@@ -8,16 +8,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polytask import metrics
+from polytask.metrics.base import Predicted
 
-from .base import Decoded, Kind, bernoulli_kl, kinds, to_numpy
+from .base import Kind, bernoulli_kl, kinds, to_numpy
 
 
 @kinds.register("multilabel")
 class Multilabel(Kind):
     """Any of C labels at once: binary cross-entropy of each, averaged. A cell lists labels; ``none`` says there are none."""
 
-    first_metric = "micro_f1"
+    gives = frozenset({"labels", "probabilities"})
+    metrics = ("micro_f1", "macro_f1", "exact_match")
     dtype = torch.float32
 
     def __init__(self, labels: Mapping[str, str], *, separator: str = ";", none: str = "none") -> None:
@@ -52,15 +53,8 @@ class Multilabel(Kind):
     def divergence(self, a_NC: Tensor, b_NC: Tensor, labels_N: Tensor | None = None) -> Tensor:
         return bernoulli_kl(a_NC, b_NC)
 
-    def decode(self, logits_NC: Tensor) -> Decoded:
-        probabilities_NC = to_numpy(logits_NC.sigmoid())
-        named = [[self.names[c] for c in row.nonzero()[0]] for row in probabilities_NC > 0.5]
-        return Decoded([list(labels) for labels in named], probabilities_NC)
+    def truth(self, labels_N: Tensor) -> NDArray[np.int64]:
+        return np.asarray(labels_N.cpu().numpy(), dtype=np.int64)
 
-    def score(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
-        predicted_NC, true_NC = to_numpy(logits_NC) > 0, labels_N.cpu().numpy() > 0.5
-        return {
-            "micro_f1": metrics.micro_f1(predicted_NC, true_NC),
-            "macro_f1": float(metrics.f1_of_each(predicted_NC, true_NC).mean()),
-            "exact_match": float((predicted_NC == true_NC).all(1).mean()),
-        }
+    def decode(self, logits_NC: Tensor) -> Predicted:
+        return Predicted((to_numpy(logits_NC) > 0).astype(np.int64), to_numpy(logits_NC.sigmoid()))

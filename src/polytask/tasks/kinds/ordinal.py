@@ -6,13 +6,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from polytask import metrics
+from polytask.metrics.base import Predicted
 from polytask.tasks.losses import ClassWeights, Emphasis
 
-from .base import Decoded, Kind, kinds, symmetric_kl, to_numpy
+from .base import Kind, kinds, symmetric_kl, to_numpy
 
 Method = Literal["corn", "coral"]
 
@@ -26,10 +25,11 @@ class Ordinal(Kind):
     median one, which both papers take: it has as many thresholds below it as are passed with more than even odds.
 
     A row's loss is summed over its thresholds, and a batch's is the mean over its N rows. CORN's paper (eq. 6) divides
-    by Σ|Sⱼ| instead, the number of terms in the batch, which would have a row's loss hang on the rows beside it.
+    by Σ|Sⱼ| instead, the number of terms in the batch, which would have a row's loss depend on the rows beside it.
     """
 
-    first_metric = "accuracy"
+    gives = frozenset({"classes", "order", "probabilities"})
+    metrics = ("accuracy", "macro_f1", "quadratic_kappa", "mae", "calibration_error")
 
     def __init__(
         self,
@@ -66,19 +66,11 @@ class Ordinal(Kind):
     def divergence(self, a_NC: Tensor, b_NC: Tensor, labels_N: Tensor | None = None) -> Tensor:
         return symmetric_kl(self._log_p(a_NC), self._log_p(b_NC))
 
-    def decode(self, logits_NC: Tensor) -> Decoded:
-        codes = self._predicted(logits_NC)
-        return Decoded([self.names[code] for code in codes], to_numpy(self.class_probabilities(logits_NC)))
-
-    def score(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
-        true_N, predicted_N = labels_N.cpu().numpy(), self._predicted(logits_NC)
-        return {
-            "accuracy": metrics.accuracy(predicted_N, true_N),
-            "macro_f1": metrics.macro_f1(predicted_N, true_N),
-            "quadratic_kappa": metrics.quadratic_kappa(predicted_N, true_N, len(self.spellings)),
-            "mae": metrics.mae(predicted_N, true_N),
-            "calibration_error": metrics.calibration_error(to_numpy(self.class_probabilities(logits_NC)), true_N),
-        }
+    def decode(self, logits_NC: Tensor) -> Predicted:
+        probabilities_NC = to_numpy(self.class_probabilities(logits_NC))
+        if self.predict == "median":
+            return Predicted(np.asarray((to_numpy(self._above(logits_NC)) > 0.5).sum(1)), probabilities_NC)
+        return Predicted(probabilities_NC.argmax(1), probabilities_NC)
 
     def class_probabilities(self, logits_NC: Tensor) -> Tensor:
         """Return ``(N, C + 1)`` class probabilities, P(y > k − 1) − P(y > k)."""
@@ -91,11 +83,6 @@ class Ordinal(Kind):
 
     def _above(self, logits_NC: Tensor) -> Tensor:
         return ABOVE[self.method](logits_NC.to(torch.float64).sigmoid())
-
-    def _predicted(self, logits_NC: Tensor) -> NDArray[np.int64]:
-        if self.predict == "median":
-            return np.asarray((to_numpy(self._above(logits_NC)) > 0.5).sum(1))
-        return np.asarray(to_numpy(self.class_probabilities(logits_NC)).argmax(1))
 
 
 # CORAL's thresholds stand in order at the optimum (its Theorem 1), not on the way there: a probability that would rise

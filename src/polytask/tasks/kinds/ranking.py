@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from polytask.data.tables.examples import Examples
@@ -14,8 +16,9 @@ from polytask.heads.pairs.base import Merge, pair_features
 from polytask.heads.pooling.base import Pooling
 from polytask.heads.projection import Projection
 from polytask.heads.task import TaskHead
+from polytask.metrics.base import Predicted
 
-from .base import Decoded, Targets, kinds, symmetric_kl, to_numpy
+from .base import Targets, kinds, symmetric_kl, to_numpy
 from .unlabelled import Unlabelled
 
 _ROWS = 1024  # of a score matrix at once
@@ -34,7 +37,8 @@ class Ranking(Unlabelled):
 
     pairs = ("bi",)
     in_batch = True
-    first_metric = "mrr"
+    gives = frozenset({"rank"})
+    metrics = ("mrr", "accuracy")
 
     def __init__(self, labels: Mapping[str, str], *, temperature: float = 0.05, symmetric: bool = False) -> None:
         super().__init__(labels)
@@ -87,20 +91,19 @@ class Ranking(Unlabelled):
         sides = [cosines_NN, cosines_NN.t()] if self.symmetric else [cosines_NN]
         return [F.log_softmax(side_NN, dim=1) for side_NN in sides]
 
-    def decode(self, logits_NC: Tensor) -> Decoded:
+    def decode(self, logits_NC: Tensor) -> Predicted:
         """Return the cosine of each pair."""
         u_ND, v_ND = logits_NC.chunk(2, dim=1)
-        return Decoded([float(cosine) for cosine in to_numpy(F.cosine_similarity(u_ND, v_ND))])
+        return Predicted(values_N=to_numpy(F.cosine_similarity(u_ND, v_ND)))
 
-    def score(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
-        """Return how well each first text finds its second one among those of all rows: mean reciprocal rank, first place."""
+    def beside(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, NDArray[np.float64]]:
+        """Return at which place each first text finds its second one among those of all rows: its rank, 1 if first."""
         u_ND, v_ND = (F.normalize(side_ND.float(), dim=1) for side_ND in logits_NC.chunk(2, dim=1))
         parts = [
             _ranks(u_ND[start : start + _ROWS] @ v_ND.t(), _kin(labels_N[start : start + _ROWS], labels_N), start)
             for start in range(0, len(u_ND), _ROWS)
         ]
-        ranks_N = torch.cat(parts).double()
-        return {"mrr": float((1.0 / ranks_N).mean()), "accuracy": float((ranks_N == 1).double().mean())}
+        return {"rank": to_numpy(torch.cat(parts))}
 
 
 def _cosines(logits_NC: Tensor) -> Tensor:

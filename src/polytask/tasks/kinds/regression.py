@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polytask import metrics
 from polytask.errors import listed, quoted
+from polytask.metrics.base import Predicted
 
-from .base import Decoded, Kind, kinds, to_numpy
+from .base import Kind, kinds, to_numpy
 
 Output = Literal["standard", "raw", "sigmoid", "cosine", "shifted_cosine", "relu_cosine"]
 PLAIN: tuple[Output, ...] = ("standard", "raw", "sigmoid")
@@ -44,7 +44,8 @@ class Regression(Kind):
     """
 
     has_labels = False
-    first_metric = "pearson"
+    gives = frozenset({"values"})
+    metrics = ("pearson", "spearman", "mse")
     dtype = torch.float32
 
     def __init__(
@@ -131,16 +132,8 @@ class Regression(Kind):
     def divergence(self, a_NC: Tensor, b_NC: Tensor, labels_N: Tensor | None = None) -> Tensor:
         return (self._units(a_NC) - self._units(b_NC)) ** 2
 
-    def decode(self, logits_NC: Tensor) -> Decoded:
-        return Decoded([float(score) for score in to_numpy(self._clipped(logits_NC))])
-
-    def score(self, logits_NC: Tensor, labels_N: Tensor) -> dict[str, float]:
-        predicted_N, true_N = to_numpy(self._clipped(logits_NC)), to_numpy(labels_N)
-        return {
-            "pearson": metrics.pearson(predicted_N, true_N),
-            "spearman": metrics.spearman(predicted_N, true_N),
-            "mse": metrics.mse(predicted_N, true_N),
-        }
+    def decode(self, logits_NC: Tensor) -> Predicted:
+        return Predicted(values_N=to_numpy(self.scores(logits_NC).clamp(self.low, self.high)))
 
     @property
     def _origin(self) -> float:
@@ -157,6 +150,3 @@ class Regression(Kind):
 
     def _places(self, scores_N: NDArray[np.float64]) -> NDArray[np.float64]:
         return (scores_N - self.low) / (self.high - self.low)
-
-    def _clipped(self, logits_NC: Tensor) -> Tensor:
-        return self.scores(logits_NC).clamp(self.low, self.high)

@@ -3,6 +3,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NoReturn
 
+from torch import Tensor
+
 from .base import Kind
 
 
@@ -21,6 +23,9 @@ class Unlabelled(Kind):
     def outputs(self) -> int:
         """0: how many numbers it reads is settled by the encoder."""
         return 0
+
+    def truth(self, labels_N: Tensor) -> None:
+        return None
 
     def encode(self, text: str) -> NoReturn:
         raise ValueError(f"'{text[:80]}' is not wanted: this kind reads no labels")

@@ -1,17 +1,11 @@
-"""Scores of predictions. Shapes: N rows, C classes.
-
-Correlations of a constant are 0 by decision (they are undefined): a model that predicts one value has found nothing.
-"""
+"""Of one class a row. Shapes: N rows, C classes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
-Floats = NDArray[np.float64]
+from .base import Floats, Metric, Predicted, Truth, metrics
 
 
 def accuracy(predicted_N: ArrayLike, true_N: ArrayLike) -> float:
@@ -34,34 +28,6 @@ def macro_f1(predicted_N: ArrayLike, true_N: ArrayLike) -> float:
     return float(f1_of_each(predicted[:, None] == classes, true[:, None] == classes).mean())
 
 
-def micro_f1(predicted_NC: ArrayLike, true_NC: ArrayLike) -> float:
-    """Return F1 over all entries of two 0/1 tables."""
-    return float(f1_of_each(np.asarray(predicted_NC).reshape(-1, 1), np.asarray(true_NC).reshape(-1, 1))[0])
-
-
-def pearson(predicted_N: ArrayLike, true_N: ArrayLike) -> float:
-    """Return Pearson's r; 0 when either side is constant or there are fewer than two rows."""
-    predicted, true = np.asarray(predicted_N, dtype=np.float64), np.asarray(true_N, dtype=np.float64)
-    if _constant(predicted) or _constant(true):
-        return 0.0
-    return float(np.corrcoef(predicted, true)[0, 1])
-
-
-def spearman(predicted_N: ArrayLike, true_N: ArrayLike) -> float:
-    """Return Spearman's ρ: Pearson's r of the ranks, ties sharing their mean rank."""
-    return pearson(stats.rankdata(predicted_N), stats.rankdata(true_N))
-
-
-def mse(predicted_N: ArrayLike, true_N: ArrayLike) -> float:
-    """Return the mean squared error, in squared units of the label."""
-    return float(np.mean((np.asarray(predicted_N, dtype=np.float64) - np.asarray(true_N, dtype=np.float64)) ** 2))
-
-
-def mae(predicted_N: ArrayLike, true_N: ArrayLike) -> float:
-    """Return the mean absolute error, in units of the label."""
-    return float(np.mean(np.abs(np.asarray(predicted_N, dtype=np.float64) - np.asarray(true_N, dtype=np.float64))))
-
-
 def quadratic_kappa(predicted_N: ArrayLike, true_N: ArrayLike, classes: int) -> float:
     """Return Cohen's κ with weights (i − j)², for classes 0 … ``classes`` − 1; 0 when no disagreement is expected."""
     confusion_CC = np.zeros((classes, classes))
@@ -76,14 +42,64 @@ def calibration_error(probabilities_NC: ArrayLike, true_N: ArrayLike, bins: int 
     """Return the expected calibration error (Guo et al. 2017, eq. 3) over ``bins`` equal intervals of confidence."""
     probabilities = np.asarray(probabilities_NC, dtype=np.float64)
     confidence_N = probabilities.max(1)
-    right_N = probabilities.argmax(1) == np.asarray(true_N)
+    right_N: NDArray[np.bool_] = probabilities.argmax(1) == np.asarray(true_N)
     bin_N = np.minimum((confidence_N * bins).astype(np.int64), bins - 1)
-    gaps: Sequence[float] = [
+    gaps = [
         abs(float(right_N[bin_N == b].mean()) - float(confidence_N[bin_N == b].mean())) * float((bin_N == b).mean())
         for b in np.unique(bin_N)
     ]
     return float(sum(gaps))
 
 
-def _constant(values: Floats) -> bool:
-    return len(values) < 2 or bool(np.all(values == values[0]))
+@metrics.register("accuracy")
+class Accuracy(Metric):
+    """The share of right answers: of rows, of a language model's masked words, or of pairs that rank first."""
+
+    reads = ({"classes"}, {"right", "asked"}, {"rank"})
+
+    def __call__(self, predicted: Predicted, truth: Truth) -> float:
+        columns = predicted.columns
+        if "rank" in columns:
+            return accuracy(columns["rank"], 1)
+        if "asked" in columns:
+            return float(columns["right"].sum()) / max(float(columns["asked"].sum()), 1.0)
+        return accuracy(predicted.classes, truth)
+
+
+@metrics.register("macro_f1")
+class MacroF1(Metric):
+    """The mean F1 of the classes that occur, or of all labels where a row has any number of them."""
+
+    reads = ({"classes"}, {"labels"})
+
+    def __call__(self, predicted: Predicted, truth: Truth) -> float:
+        if predicted.classes.ndim == 2:
+            return float(f1_of_each(predicted.classes, truth).mean())
+        return macro_f1(predicted.classes, truth)
+
+
+@metrics.register("quadratic_kappa")
+class QuadraticKappa(Metric):
+    """Cohen's κ with weights (i − j)²: agreement on ordered classes beyond chance."""
+
+    reads = ({"classes", "order", "probabilities"},)
+    range = (-1.0, 1.0)
+
+    def __call__(self, predicted: Predicted, truth: Truth) -> float:
+        return quadratic_kappa(predicted.classes, truth, predicted.probabilities.shape[1])
+
+
+@metrics.register("calibration_error")
+class CalibrationError(Metric):
+    """How far confidence and accuracy are apart, over ``bins`` equal intervals of confidence (Guo et al. 2017, eq. 3)."""
+
+    reads = ({"classes", "probabilities"},)
+    larger_is_better = False
+
+    def __init__(self, *, bins: int = 15) -> None:
+        if bins < 1:
+            raise ValueError(f"bins is {bins}; at least 1 is needed")
+        self.bins = bins
+
+    def __call__(self, predicted: Predicted, truth: Truth) -> float:
+        return calibration_error(predicted.probabilities, truth, self.bins)

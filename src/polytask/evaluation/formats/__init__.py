@@ -1,0 +1,1 @@
+"""File formats of predictions. Open: a member is a file here."""
