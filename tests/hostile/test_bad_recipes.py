@@ -77,6 +77,8 @@ TYPES = {
     f"{SST}.dev_rows": ("10", "a whole number"),
     f"{SST}.max_length": ("long", "a whole number"),
     f"{SST}.bad_rows": (False, "'stop' or 'skip'"),
+    f"{SST}.metrics": ("accuracy", "a list"),
+    f"{SST}.judged_by": (["accuracy"], "a text"),
     f"{SST}.pooling": (["cls"], "a name or a table"),
     f"{SST}.pair": (True, "a name or a table"),
     f"{SST}.head": (3, "a name or a table"),
@@ -175,6 +177,23 @@ CASES: dict[str, Case] = {
     ),
     # -- members and options that there are not -----------------------------------------------------------------------
     "unknown kind": bad({f"{SST}.kind": "clasification"}, f"{SST}.kind: 'clasification' is not", "'classification'?"),
+    "unknown aggregate": bad({"aggregate": "meen"}, "aggregate: 'meen' is not one of the aggregates", "'mean'?"),
+    "unknown metric": bad({f"{SST}.metrics": ["acuracy"]}, f"{SST}.metrics.0: 'acuracy' is not one", "'accuracy'?"),
+    "unknown judge": bad({f"{SST}.judged_by": "acuracy"}, f"{SST}.judged_by: 'acuracy' is not one", "'accuracy'?"),
+    "no metric": bad({f"{SST}.metrics": []}, f"{SST}.metrics: is []; wanted 1 or more"),
+    "a metric twice": bad({f"{SST}.metrics": ["accuracy", "accuracy"]}, f"{SST}.metrics.1: names 'accuracy' twice."),
+    "an option that a metric does not take": bad(
+        {f"{SST}.metrics": [{"name": "calibration_error", "bin": 3}]}, f"{SST}.metrics.0.bin: ", "It takes 'bins'."
+    ),
+    "a metric that a kind cannot give": bad(
+        {f"{SST}.metrics": ["accuracy", "pearson"]},
+        f"{SST}.metrics.1: the kind 'classification' has no 'pearson'; it has 'accuracy', "
+        "'calibration_error' and 'macro_f1'.",
+    ),
+    "a judge that a kind cannot give": bad(
+        {f"{STS}.judged_by": "accuracy"},
+        f"{STS}.judged_by: the kind 'regression' has no 'accuracy'; it has 'mae', 'mse', 'pearson' and",
+    ),
     "unknown pooling": bad({f"{SST}.pooling": "men"}, f"{SST}.pooling: 'men' is not one", "Did you mean", "'cls'"),
     "unknown head": bad({f"{SST}.head": "mpl"}, f"{SST}.head: 'mpl' is not one", "Did you mean 'mlp'?"),
     "unknown pair mode": bad({f"{STS}.pair": "crss"}, f"{STS}.pair: 'crss' is not a pair mode", "'cross'?"),

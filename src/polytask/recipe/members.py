@@ -60,9 +60,7 @@ def check_metric(settings: TaskSettings, member: Member) -> None:
     kind = kind_of(settings)
     if settings.kind is not None and not metrics.member(member.name).fits(kind.gives):
         able = [name for name in metrics.names() if metrics.member(name).fits(kind.gives)]
-        raise RecipeError(
-            f"'{member.name}' cannot be told of the kind '{settings.kind.name}', which has {listed(able)}."
-        )
+        raise RecipeError(f"the kind '{settings.kind.name}' has no '{member.name}'; it has {listed(able)}.")
 
 
 def given_labels(settings: TaskSettings) -> dict[str, str]:
