@@ -16,12 +16,14 @@ from polytask.aggregators.base import aggregators
 from polytask.balance.base import balances
 from polytask.data.augment.base import augmentations
 from polytask.data.mixing.base import mixings
+from polytask.evaluation.aggregates.base import aggregates
 from polytask.heads.logits.base import heads
 from polytask.heads.pairs.base import pair_features
 from polytask.heads.pooling.base import poolings
 from polytask.inference.predictor import load
 from polytask.jobs.train import resume, train
 from polytask.jobs.verify import same_runs
+from polytask.metrics.base import metrics
 from polytask.recipe.catalogue import catalogue
 from polytask.registry import Registry
 from polytask.regularizers.base import regularizers
@@ -82,6 +84,18 @@ def _augmentation(recipe: dict[str, Any], name: str) -> None:
     recipe["tasks"]["sentiment"]["augment"] = name
 
 
+def _metric(recipe: dict[str, Any], name: str) -> None:
+    """Let a task of the first kind that can give a metric be judged by it."""
+    kind = next(kind for kind in kinds.names() if metrics.member(name).fits(kinds.member(kind).gives))
+    task = CHANGED_KINDS.get(kind, ("sentiment", {}))[0]
+    _kind(recipe, kind)
+    recipe["tasks"][task] |= {"judged_by": name, "evaluate": True, "dev": recipe["tasks"][task].get("dev", 0.3)}
+
+
+def _aggregate(recipe: dict[str, Any], name: str) -> None:
+    recipe["aggregate"] = name
+
+
 def _regularizer(recipe: dict[str, Any], name: str) -> None:
     recipe["stages"][0]["regularizers"] = [{"name": name, "weight": 0.5}]
 
@@ -96,6 +110,8 @@ ROOMS: dict[str, tuple[Registry[Any], Change]] = {
     "aggregators": (aggregators, _in_stage("aggregator")),
     "regularizers": (regularizers, _regularizer),
     "augmentations": (augmentations, _augmentation),
+    "metrics": (metrics, _metric),
+    "aggregates": (aggregates, _aggregate),
 }
 
 

@@ -98,6 +98,18 @@ def test_train_evaluate_predict(polytask: Polytask, recipe: Path, tables: Path, 
         assert said == (0, f"Wrote 20 predictions to {out}.\n", "")
         lines = out.read_text(encoding="utf-8").splitlines()
         assert len(lines) == {"csv": 21, "jsonl": 20, "cs224n": 21}[format]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    given = (
+        "predict",
+        run,
+        "--task",
+        "similarity",
+        tables / "similarity-dev.csv",
+        "--output",
+        tmp_path / "out.parquet",
+    )
+    assert polytask(*given, "--format", "parquet").code == 0
+    assert parquet.read_table(tmp_path / "out.parquet").column_names == ["id", "prediction"]
     assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()[0]).keys() == {
         "id",
         "prediction",
@@ -192,7 +204,7 @@ def test_list_prints_every_member_with_a_line(polytask: Polytask) -> None:
         "cs224n",
     ):
         assert re.search(rf"^  {name} +\S", said.out, re.MULTILINE), name
-    for room in ("aggregators", "aggregator", "pair-features", "mixing", "presets"):
+    for room in ("aggregators", "aggregator", "pair-features", "mixing", "presets", "metrics", "aggregate", "formats"):
         assert polytask("list", room).code == 0, room
     assert "``" not in said.out
     assert "``" not in polytask("list", "heads", "mlp").out

@@ -92,8 +92,8 @@ def _cell(value: Shown) -> str | float:
     if not isinstance(value, list):
         return value
     text = io.StringIO()
-    csv.writer(text, delimiter=";", lineterminator="").writerow(value)
-    return text.getvalue()
+    csv.writer(text, delimiter=";").writerow(value)
+    return text.getvalue().removesuffix("\r\n")
 
 
 def _labels(cell: str) -> list[str]:
