@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from polytask.errors import RecipeError
-from polytask.recipe.catalogue import ROOMS
+from polytask.errors import RecipeError, UserError
+from polytask.recipe.rooms import ROOMS
 from polytask.registry import Registry
 
 MEMBER = '''
@@ -103,7 +103,7 @@ def test_what_a_constructor_refuses_is_told_as_the_recipes_mistake(room: Registr
 def test_a_name_is_given_once(room: Registry[Any]) -> None:
     spoon = room.member("spoon")
     assert room.register("spoon")(spoon) is spoon
-    with pytest.raises(ValueError, match="two cutlery are called 'spoon'"):
+    with pytest.raises(UserError, match="Two of the cutlery are called 'spoon': spoon of the module drawer"):
         room.register("spoon")(room.member("fork"))
 
 

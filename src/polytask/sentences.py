@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from polytask.errors import nearest, shown
 
 
-def wanted(problem: Mapping[str, Any]) -> str:
-    """Return what one of pydantic's problems says was wanted, such as "a whole number"."""
+def wanted(problem: Mapping[str, Any], nameable: Collection[str] = ()) -> str:
+    """Return what one of pydantic's problems says was wanted, such as "a whole number".
+
+    ``nameable`` are the classes of tables that a name alone may stand for.
+    """
     kind, bounds = str(problem["type"]), problem.get("ctx", {})
-    if bounds.get("class_name") in _NAMEABLE:
+    if bounds.get("class_name") in nameable:
         return "a name or a table"
     if kind in _WANTED:
         return _WANTED[kind]
@@ -28,12 +31,12 @@ def wanted(problem: Mapping[str, Any]) -> str:
     return str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
 
 
-def unlike(value: object, problems: Iterable[Mapping[str, Any]]) -> str:
+def unlike(value: object, problems: Iterable[Mapping[str, Any]], nameable: Collection[str] = ()) -> str:
     """Return "is 3; wanted a text or a table." for a value that pydantic refused, with the near miss of a choice."""
     found = list(problems)
     # A number out of range is no table either, but that is not what is wrong with it.
     found = [problem for problem in found if problem["type"] in _BOUNDS] or found
-    alternatives = list(dict.fromkeys(wanted(problem) for problem in found))
+    alternatives = list(dict.fromkeys(wanted(problem, nameable) for problem in found))
     choices = [name for text in alternatives for name in re.findall("'([^']*)'", text)]
     near = nearest(value, choices) if isinstance(value, str) else ""
     numbers = isinstance(value, int | float) and not isinstance(value, bool)
@@ -53,7 +56,6 @@ _WANTED = {
     "none_required": "nothing at all",
 }
 
-_NAMEABLE = ("Member", "ScheduleSettings", "OptimizerSettings", "RegularizerSettings")
 
 _BOUNDS = {
     "greater_than": ("a number above", "gt"),

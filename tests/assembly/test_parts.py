@@ -65,7 +65,7 @@ def test_every_wrong_member_and_option_is_told_at_once(tiny: Tiny) -> None:
         "tasks.sentiment.kind: 'clasification' is not one of the kinds. Did you mean 'classification'?",
         "tasks.sentiment.pooling: 'men' is not one of the poolings. Did you mean",
         "tasks.sentiment.head.layer: 'mlp' of the heads takes no option 'layer'. Did you mean 'layers'?",
-        "tasks.paraphrase.pair: 'crss' is not a pair mode. Did you mean 'cross'?",
+        "tasks.paraphrase.pair: 'crss' is not one of the pair modes. Did you mean 'cross'?",
         "tasks.similarity.pair: a task with one text column has no pair",
         "tasks.similarity.head.layers: option 'layers' of 'mlp' is 'two'",
         "stages.0.mixing: 'jiont' is not one of the mixing policies. Did you mean 'joint'?",

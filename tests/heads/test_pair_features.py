@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from polytask.errors import RecipeError
+from polytask.heads.modes.base import pair_modes
 from polytask.heads.pairs.base import Merge, PairFeature, pair_features
-from polytask.recipe.members import new_merge
 
 WIDTH = 6
 
@@ -118,7 +118,8 @@ def test_values_by_hand(name: str, wanted: list[float]) -> None:
 
 
 def test_a_merge_puts_features_side_by_side_in_the_order_asked_for() -> None:
-    merge = new_merge(["v", "cosine", "u"], WIDTH)
+    merge = pair_modes.create("bi", features=["v", "cosine", "u"]).merge(WIDTH)
+    assert merge is not None
     u_ND, v_ND = two()
     out = merge(u_ND, v_ND)
     assert isinstance(merge, Merge)
@@ -130,13 +131,13 @@ def test_a_merge_puts_features_side_by_side_in_the_order_asked_for() -> None:
 @pytest.mark.parametrize(
     ("features", "told"),
     [
-        ([], "it is a list"),
-        ("u", "it is a list"),
+        ([], "is empty"),
+        ("u", "wanted a list"),
         (["vv"], "Did you mean 'v'"),
-        ([3], "a pair feature is a name"),
+        ([3], "wanted a text or a table"),
         (["u", {"nam": "v"}], "a pair feature is a name"),
     ],
 )
 def test_a_merge_of_what_is_no_feature_is_refused(features: object, told: str) -> None:
     with pytest.raises(RecipeError, match=told):
-        new_merge(features, WIDTH)
+        pair_modes.create("bi", features=features).merge(WIDTH)

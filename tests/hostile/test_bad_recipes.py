@@ -196,9 +196,9 @@ CASES: dict[str, Case] = {
     ),
     "unknown pooling": bad({f"{SST}.pooling": "men"}, f"{SST}.pooling: 'men' is not one", "Did you mean", "'cls'"),
     "unknown head": bad({f"{SST}.head": "mpl"}, f"{SST}.head: 'mpl' is not one", "Did you mean 'mlp'?"),
-    "unknown pair mode": bad({f"{STS}.pair": "crss"}, f"{STS}.pair: 'crss' is not a pair mode", "'cross'?"),
+    "unknown pair mode": bad({f"{STS}.pair": "crss"}, f"{STS}.pair: 'crss' is not one of the pair modes", "'cross'?"),
     "unknown pair feature": bad(
-        {f"{STS}.pair": {"name": "bi", "features": ["u", "cosin"]}}, f"{STS}.pair: 'cosin' is not one", "'cosine'?"
+        {f"{STS}.pair": {"name": "bi", "features": ["u", "cosin"]}}, f"{STS}.pair.features: 'cosin' is not one", "'cosine'?"
     ),
     "unknown mixing": bad({"stages.0.mixing": "jiont"}, "stages.0.mixing: 'jiont' is not", "Did you mean 'joint'?"),
     "unknown balance": bad({"stages.0.balance": "fixd"}, "stages.0.balance: 'fixd' is not", "Did you mean 'fixed'?"),
@@ -257,17 +257,17 @@ CASES: dict[str, Case] = {
         {"stages.0.regularizers": [{"name": "rdrop", "alpha": -1.0}]}, "regularizers.0: ", "alpha is -1.0; it is"
     ),
     "an option that a pair mode does not take": bad(
-        {f"{STS}.pair": {"name": "cross", "features": ["u"]}}, f"{STS}.pair: 'cross' takes no option 'features'"
+        {f"{STS}.pair": {"name": "cross", "features": ["u"]}}, f"{STS}.pair.features: 'cross' of the pair modes takes no"
     ),
     "pair features that are no list": bad(
-        {f"{STS}.pair": {"name": "bi", "features": "u"}}, f"{STS}.pair: 'features' is 'u'; it is a list of"
+        {f"{STS}.pair": {"name": "bi", "features": "u"}}, f"{STS}.pair.features: option 'features' of 'bi' is 'u'"
     ),
-    "no pair features": bad({f"{STS}.pair": {"name": "bi", "features": []}}, f"{STS}.pair: 'features' is []"),
+    "no pair features": bad({f"{STS}.pair": {"name": "bi", "features": []}}, f"{STS}.pair: 'bi' of the", "is empty"),
     "a pair feature twice": bad(
         {f"{STS}.pair": {"name": "bi", "features": ["u", "v", "u"]}}, f"{STS}.pair.features: names 'u' twice."
     ),
     "token types that are not yes or no": bad(
-        {f"{PARAPHRASE}.pair": {"name": "cross", "types": "no"}}, f"{PARAPHRASE}.pair: option 'types'", "true or false"
+        {f"{PARAPHRASE}.pair": {"name": "cross", "types": "no"}}, f"{PARAPHRASE}.pair.types: option 'types'", "true or false"
     ),
     "a regression without a range": bad({f"{STS}.kind": "regression"}, f"{STS}.kind.range: ", "needs the option 'range'"),
     "a range upside down": bad(

@@ -14,8 +14,9 @@ import pytest
 
 from polytask.errors import UserError
 from polytask.evaluation.formats.base import formats
-from polytask.recipe.catalogue import ROOMS, catalogue, description
+from polytask.recipe.catalogue import catalogue, description
 from polytask.recipe.load import bundled
+from polytask.recipe.rooms import ROOMS
 from polytask.recipe.schema import recipe_schema
 from polytask.tasks.presets import preset_names
 

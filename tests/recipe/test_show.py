@@ -11,8 +11,8 @@ import pytest
 
 from polytask.assembly.opened import open_run
 from polytask.jobs.train import train
-from polytask.recipe.catalogue import ROOMS
 from polytask.recipe.load import bundled, load_recipe
+from polytask.recipe.rooms import ROOMS
 from polytask.recipe.settings import Member, Recipe
 from polytask.recipe.show import spelt_out
 from polytask.recipe.toml import to_toml

@@ -8,8 +8,8 @@ import pytest
 
 from polytask.assembly.model import new_task
 from polytask.errors import RecipeError
+from polytask.recipe.facts import given_labels, new_kind
 from polytask.recipe.load import load_recipe
-from polytask.recipe.members import given_labels, new_kind
 from polytask.tasks.presets import preset, preset_names, preset_summary
 
 WANTED = {

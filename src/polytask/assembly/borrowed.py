@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from polytask.data.tables.examples import Examples
 from polytask.data.tables.reshape import joined, without
 from polytask.errors import TableError, listed
-from polytask.recipe.members import kind_of
+from polytask.recipe.facts import kind_of
 from polytask.recipe.settings import Recipe, RowsFrom, TaskSettings
 from polytask.tasks.kinds.base import kinds
 

@@ -14,7 +14,7 @@ from polytask.data.tables.problems import RowProblems
 from polytask.data.tables.sources import read_table
 from polytask.data.tables.trees import Treebank, read_trees
 from polytask.errors import TableError
-from polytask.recipe.members import given_labels, kind_of, new_kind, text_columns
+from polytask.recipe.facts import given_labels, kind_of, new_kind, text_columns
 from polytask.recipe.settings import Member, Recipe, TaskSettings
 from polytask.runtime.keys import numpy_generator
 

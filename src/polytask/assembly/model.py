@@ -9,38 +9,37 @@ from pathlib import Path
 from polytask.encoder.base import Encoder
 from polytask.errors import RecipeError
 from polytask.heads.logits.base import heads
+from polytask.heads.modes.base import PairMode, pair_modes
 from polytask.heads.orders import Orders, as_given, exchanged, neighbours
-from polytask.heads.pooling.base import Pooling
+from polytask.heads.pooling.base import Pooling, poolings
 from polytask.heads.projection import Projection
 from polytask.heads.task import TaskHead
 from polytask.heads.thresholds import Thresholds
+from polytask.metrics.base import metrics
 from polytask.model import Model
-from polytask.recipe.members import (
-    BI_FEATURES,
+from polytask.recipe.facts import (
     consistency,
     encoder_of,
+    given_metrics,
     input_columns,
     is_auxiliary,
     new_kind,
-    new_merge,
-    new_metrics,
-    new_pooling,
-    new_projection,
     pair_mode,
 )
 from polytask.recipe.settings import (
+    ProjectionSettings,
     Recipe,
     TaskSettings,
 )
 from polytask.runtime.keys import reseed
+from polytask.tasks.kinds.base import kinds
 from polytask.tasks.task import Task
-
-from .fits import check_layers
 
 
 def new_task(name: str, settings: TaskSettings, labels: Mapping[str, str], max_length: int) -> Task:
     """Return the record of a task."""
-    mode, options = pair_mode(settings)
+    mode = pair_mode(settings)
+    chosen = _mode(settings, mode)
     return Task(
         name=name,
         kind=new_kind(settings, labels),
@@ -49,10 +48,10 @@ def new_task(name: str, settings: TaskSettings, labels: Mapping[str, str], max_l
         id=settings.id,
         max_length=max_length,
         pair=mode,
-        token_types=bool(options.get("types", True)),
+        token_types=chosen is None or chosen.token_types,
         consistency=consistency(settings),
         auxiliary=is_auxiliary(settings),
-        metrics=new_metrics(settings),
+        metrics={one.name: metrics.create(one.name, **one.options) for one in given_metrics(settings)},
     )
 
 
@@ -72,23 +71,17 @@ def _new_head(task: Task, settings: TaskSettings, encoder: Encoder) -> TaskHead:
     kind = task.kind
     if "pooling" not in kind.takes:
         return _own_head(task, encoder, None, None)
-    pooling = new_pooling(settings, encoder.width)
-    check_layers(task.name, pooling, encoder)
-    if pooling.uses_pooler and not encoder.has_pooler:
-        raise RecipeError(
-            f"tasks.{task.name}.pooling: this checkpoint has no pooler, which '{settings.pooling.name}' reads; "
-            "use 'first', 'mean' or another."
-        )
-    projection = None if settings.projection is None else new_projection(settings.projection, pooling.width)
+    pooling = poolings.create(settings.pooling.name, encoder.width, **settings.pooling.options)
+    projection = None if settings.projection is None else _projection(settings.projection, pooling.width)
     if "head" not in kind.takes:
         return _own_head(task, encoder, pooling, projection)
     width = pooling.width if projection is None else projection.width
-    _, options = pair_mode(settings)
-    merge = new_merge(options.get("features", BI_FEATURES), width) if task.pair == "bi" else None
+    chosen = _mode(settings, task.pair)
+    merge = None if chosen is None else chosen.merge(width)
     width = width if merge is None else merge.width
     head = heads.create(settings.head.name, width, kind.head_outputs, **settings.head.options)
     thresholds = Thresholds(kind.outputs) if kind.head_outputs < kind.outputs else None
-    rate = options.get("dropout", 0.0)
+    rate = 0.0 if chosen is None else chosen.dropout
     return TaskHead(
         pooling, head, merge, projection=projection, dropout=rate, thresholds=thresholds, orders=_orders(task)
     )
@@ -120,3 +113,14 @@ def _orders(task: Task) -> Orders:
     if task.consistency is None:
         return as_given
     return exchanged if task.pair == "bi" else neighbours
+
+
+def _mode(settings: TaskSettings, mode: str) -> PairMode | None:
+    """Return what a pair task chooses for how its texts meet; None for single texts, and kinds that leave no choice."""
+    if mode == "single" or "pair" not in kinds.member(str(settings.kind and settings.kind.name)).takes:
+        return None
+    return pair_modes.create(settings.pair.name, **settings.pair.options)
+
+
+def _projection(settings: ProjectionSettings, inputs: int) -> Projection:
+    return Projection(inputs, settings.width or inputs, **settings.model_dump(exclude={"width"}))

@@ -27,8 +27,6 @@ def new_tasks(recipe: Recipe, encoder: Encoder) -> dict[str, Task]:
     tasks = {}
     for name, settings in recipe.tasks.items():
         length = settings.max_length or min(encoder.positions, 512)
-        if length > encoder.positions:
-            raise RecipeError(f"tasks.{name}.max_length is {length}; the encoder takes {encoder.positions} tokens.")
         labels = settings.labels if isinstance(settings.labels, dict) else {}
         tasks[name] = new_task(name, settings, labels, length)
     return tasks

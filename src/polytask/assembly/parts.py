@@ -16,11 +16,12 @@ from polytask.data.tokens import Tokenizer
 from polytask.encoder.base import Outline
 from polytask.encoder.foreign.fetch import locate
 from polytask.errors import TableError
+from polytask.evaluation.aggregates.base import aggregates
 from polytask.model import Model
-from polytask.recipe.checks import Problems
-from polytask.recipe.contradictions import check_fit
+from polytask.recipe.facts import new_kind
 from polytask.recipe.load import Loaded
-from polytask.recipe.members import new_aggregate, new_kind
+from polytask.recipe.rules.encoder import fit_rules
+from polytask.recipe.rules.problems import Problems
 from polytask.recipe.settings import Recipe, TaskSettings
 from polytask.recipe.show import spelt_out
 from polytask.run.folder import RunFolder
@@ -71,7 +72,7 @@ class Parts:
             seed=self.recipe.seed,
             device=self.device,
             dtype=DTYPES[self.recipe.precision],
-            aggregate=new_aggregate(self.recipe),
+            aggregate=aggregates.create(self.recipe.aggregate.name, **self.recipe.aggregate.options),
             checkpoint_every=self.recipe.checkpoint_every,
             watcher=watcher,
             processes=processes,
@@ -113,7 +114,7 @@ def build(
     if left is None and recipe.encoder.checkpoint is not None and any(task.kind.adopts for task in tasks.values()):
         adopt_heads(model, tasks, locate(recipe.encoder.checkpoint, base=loaded.base), note)
     model.to(device)
-    stages = [new_stage(number, recipe, train_rows, encoder) for number in range(len(recipe.stages))]
+    stages = [new_stage(number, recipe, train_rows) for number in range(len(recipe.stages))]
     check_reach(model, stages)
     _tell_unseen(stages, note)
     _tell_idle(recipe, stages, note)
@@ -127,7 +128,7 @@ def build(
 
 def _settle_fit(recipe: Recipe, outline: Outline) -> None:
     problems = Problems()
-    check_fit(recipe, outline, problems)
+    problems.add_all(fit_rules(recipe, outline))
     problems.raise_all()
 
 

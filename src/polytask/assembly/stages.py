@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import torch
+
+from polytask.aggregators.base import aggregators
+from polytask.balance.base import LossBalance, balances
 from polytask.data.batching import Cut, TaskStream
+from polytask.data.mixing.base import Mixing, mixings
 from polytask.data.resampling import Evened, Oversampled, Undersampled
 from polytask.data.rows import TaskRows
-from polytask.encoder.base import Encoder
 from polytask.errors import RecipeError
-from polytask.recipe.members import (
-    given_labels,
-    kind_of,
-    new_aggregator,
-    new_balance,
-    new_kind,
-    new_mixing,
-    new_penalties,
-    stage_tasks,
-)
-from polytask.recipe.settings import Last, Recipe, ScheduleSettings, StageSettings, TaskSettings
+from polytask.recipe.facts import given_labels, kind_of, new_kind, stage_tasks
+from polytask.recipe.settings import Last, Recipe, RegularizerSettings, ScheduleSettings, StageSettings, TaskSettings
+from polytask.regularizers.base import Penalty, regularizers
 from polytask.runtime.keys import numpy_generator
 from polytask.training.optim import Adam, Rule
 from polytask.training.plan import Plan
@@ -29,11 +25,11 @@ from polytask.training.stages import Average, Patience, Schedule, Stage
 _MOST_STEPS = 100_000_000
 
 
-def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder: Encoder) -> Stage:
+def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows]) -> Stage:
     """Return a stage, ready to be run."""
     settings = recipe.stages[number]
     names = stage_tasks(recipe, settings)
-    mixing = new_mixing(settings)
+    mixing = _mixing(settings)
     streams = {name: _stream(name, number, recipe, rows[name]) for name in names}
     streams = _stretched(streams) if mixing.stretches else streams
     batches_T = [stream.per_pass for stream in streams.values()]
@@ -46,15 +42,15 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
     return Stage(
         number=number,
         plan=Plan(streams, sequence_SK, settings.micro_batch, _whole(names, recipe)),
-        train=_trained(settings, encoder),
+        train=_trained(settings),
         rule=Rule(settings.learning_rate, settings.weight_decay),
         head_rules={name: _head_rule(name, recipe, settings) for name in names},
         adam=Adam(*settings.optimizer.betas, settings.optimizer.epsilon, settings.optimizer.name == "adamw"),
         schedule=Schedule(settings.schedule.name, warmup, steps),
         clip=settings.clip or None,
-        balance=new_balance(recipe, settings, epoch_steps),
-        aggregator=new_aggregator(recipe, settings),
-        penalties=new_penalties(recipe, settings),
+        balance=_balance(recipe, settings, epoch_steps),
+        aggregator=aggregators.create(settings.aggregator.name, **settings.aggregator.options),
+        penalties=tuple(_penalty(regularizer, names) for regularizer in settings.regularizers),
         epoch_steps=epoch_steps,
         evaluate_every=settings.evaluate_every or epoch_steps,
         patience=Patience(stopping.patience, stopping.minimum) if stopping else None,
@@ -68,8 +64,22 @@ def new_stage(number: int, recipe: Recipe, rows: Mapping[str, TaskRows], encoder
 def too_short(stage: Stage, settings: StageSettings) -> list[str]:
     """Return what a stage's balance and mixing say where it is too short for them to act."""
     batches_T = [stream.per_pass for stream in stage.plan.streams.values()]
-    said = (stage.balance.too_short(stage.steps), new_mixing(settings).too_short(batches_T, stage.steps))
+    said = (stage.balance.too_short(stage.steps), _mixing(settings).too_short(batches_T, stage.steps))
     return [text for text in said if text is not None]
+
+
+def _mixing(settings: StageSettings) -> Mixing:
+    return mixings.create(settings.mixing.name, **settings.mixing.options)
+
+
+def _balance(recipe: Recipe, settings: StageSettings, epoch_steps: int) -> LossBalance:
+    given_T = torch.tensor([recipe.tasks[name].weight for name in stage_tasks(recipe, settings)])
+    return balances.create(settings.balance.name, given_T, epoch_steps, **settings.balance.options)
+
+
+def _penalty(settings: RegularizerSettings, tasks: Sequence[str]) -> Penalty:
+    weights = settings.weight if isinstance(settings.weight, dict) else dict.fromkeys(tasks, settings.weight)
+    return Penalty(regularizers.create(settings.name, **settings.options), weights)
 
 
 def _whole(names: Sequence[str], recipe: Recipe) -> frozenset[str]:
@@ -120,12 +130,8 @@ def _stretched(streams: Mapping[str, TaskStream]) -> dict[str, TaskStream]:
     }
 
 
-def _trained(settings: StageSettings, encoder: Encoder) -> Literal["all", "heads"] | int:
-    if not isinstance(settings.train, Last):
-        return settings.train
-    if settings.train.last > encoder.depth:
-        raise RecipeError(f"train = {{ last = {settings.train.last} }}, and the encoder has {encoder.depth} layers.")
-    return settings.train.last
+def _trained(settings: StageSettings) -> Literal["all", "heads"] | int:
+    return settings.train.last if isinstance(settings.train, Last) else settings.train
 
 
 def _own_rule(name: str, recipe: Recipe, settings: StageSettings) -> Rule:

@@ -11,7 +11,7 @@ from polytask.data.tables.examples import Examples, dev_split, draw_rows, read_e
 from polytask.data.tables.sources import Source
 from polytask.data.tokens import Tokenizer, tokenize
 from polytask.errors import TableError, listed, quoted
-from polytask.recipe.members import given_labels, kind_of, new_kind, text_columns
+from polytask.recipe.facts import given_labels, kind_of, new_kind, text_columns
 from polytask.recipe.settings import Recipe, TaskSettings
 from polytask.runtime.cache import cache_folder
 from polytask.tasks.kinds.base import Kind, canonical

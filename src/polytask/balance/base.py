@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from polytask.registry import Registry
@@ -56,4 +57,4 @@ class LossBalance(ABC):
         return None
 
 
-balances: Registry[LossBalance] = Registry("balance", "polytask.balance", "loss balances")
+balances: Registry[LossBalance] = Registry("balance", "polytask.balance", "loss balances", trial=(torch.ones(2), 1))

@@ -158,7 +158,9 @@ class Outline:
     depth: int
     positions: int
     has_pooler: bool | None
+    lowest_layer: int = 0
+    pools_any_layer: bool = True
 
     @classmethod
     def of(cls, encoder: Encoder) -> Outline:
-        return cls(encoder.depth, encoder.positions, encoder.has_pooler)
+        return cls(encoder.depth, encoder.positions, encoder.has_pooler, encoder.lowest_layer, encoder.pools_any_layer)

@@ -20,13 +20,13 @@ from polytask.data.tables.sources import Source
 from polytask.data.tokens import Tokenizer
 from polytask.encoder.base import Encoder
 from polytask.errors import RunFolderError, TableError, UserError, listed, nearest
+from polytask.evaluation.aggregates.base import aggregates
 from polytask.evaluation.formats.base import Labels
 from polytask.evaluation.predicting import predict, predict_logits
 from polytask.evaluation.predictions import Predictions, predictions_file
 from polytask.evaluation.scoring import aggregated, score
 from polytask.evaluation.swap import swap_gap
 from polytask.model import Model
-from polytask.recipe.members import new_aggregate
 from polytask.recipe.settings import Recipe
 from polytask.run.folder import RunFolder
 from polytask.run.index import Index
@@ -160,7 +160,8 @@ class Predictor:
     def together(self, scores: Mapping[str, Scores]) -> RunScores:
         """Return the scores of some tasks, with the aggregate that the run's checkpoints are judged by."""
         metrics = {name: task.metrics for name, task in self.tasks.items()}
-        return RunScores(scores, aggregated(scores, metrics, new_aggregate(self.recipe)))
+        chosen = self.recipe.aggregate
+        return RunScores(scores, aggregated(scores, metrics, aggregates.create(chosen.name, **chosen.options)))
 
     def save_encoder(self, folder: Path | str, task: str | None = None) -> None:
         """Save the fine-tuned encoder and tokenizer in Hugging Face layout, for ``transformers.AutoModel`` and others.

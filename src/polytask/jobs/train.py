@@ -15,8 +15,8 @@ from polytask.data.tables.problems import RowProblems
 from polytask.data.tables.sources import Source, read_table
 from polytask.encoder.base import Encoder
 from polytask.errors import Remedy, RunFolderError
+from polytask.recipe.facts import text_columns
 from polytask.recipe.load import load_recipe
-from polytask.recipe.members import text_columns
 from polytask.recipe.settings import Recipe, TaskSettings
 from polytask.recipe.toml import to_toml
 from polytask.run.folder import RunFolder

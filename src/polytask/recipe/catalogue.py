@@ -9,40 +9,12 @@ from importlib.resources import files
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from polytask.aggregators.base import aggregators
-from polytask.balance.base import balances
-from polytask.data.augment.base import augmentations
-from polytask.data.mixing.base import mixings
 from polytask.errors import UserError, listed, nearest
-from polytask.evaluation.aggregates.base import aggregates
-from polytask.evaluation.formats.base import formats
-from polytask.heads.logits.base import heads
-from polytask.heads.pairs.base import pair_features
-from polytask.heads.pooling.base import poolings
-from polytask.metrics.base import metrics
 from polytask.registry import Registry
-from polytask.regularizers.base import regularizers
-from polytask.tasks.kinds.base import kinds
 from polytask.tasks.presets import preset_names, preset_summary
 
 from .load import bundled
-
-ROOMS: tuple[Registry[Any], ...] = (
-    kinds,
-    poolings,
-    pair_features,
-    heads,
-    augmentations,
-    mixings,
-    balances,
-    aggregators,
-    regularizers,
-    metrics,
-    aggregates,
-    formats,
-)
-"""The open rooms; their members are found, not listed."""
-
+from .rooms import ROOMS
 
 _TYPES = {bool: "true or false", int: "whole number", float: "number", str: "text"}
 

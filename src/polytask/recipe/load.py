@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from polytask.data.augment.base import augmentations
 from polytask.errors import RecipeError, listed, nearest, shown
-from polytask.registry import Registry
-from polytask.regularizers.base import regularizers
-from polytask.tasks.kinds.base import kinds
 from polytask.tasks.presets import preset
 
-from .borrowed import with_columns
-from .contradictions import examine
+from .facts import with_columns
 from .reading import Problem, invalid, read_recipe
-from .settings import Recipe
+from .rules.problems import examine
+from .settings import Recipe, TaskSettings
 from .toml import apply_overrides, read_toml
+from .walk import at, room_of
 
 _ANY_TASK = {"kind": "classification", "text": "text", "label": "label"}
 """What stands for a preset that there is not, so that the rest of its task can be checked."""
-
-_MEMBERS = {"kind", "pooling", "pair", "head", "augment"}
-"""Settings of a task that are a member and its options."""
-
-_ROOMS: dict[str, Registry[Any]] = {
-    r"^tasks\..*\.kind$": kinds,
-    r"^tasks\..*\.augment$": augmentations,
-    r"^stages\.\d+\.regularizers\.\d+$": regularizers,
-}
-"""Where a member has no default, by place."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +90,7 @@ def _overridden(tables: dict[str, Any], overrides: list[str]) -> tuple[dict[str,
 def _with_names(place: str, sentence: str) -> Problem:
     """Return a problem; of a member without a name, where no default stands for it, with the names there are."""
     above, _, key = place.rpartition(".")
-    room = next((room for ending, room in _ROOMS.items() if re.search(ending, above)), None)
+    _, room = at(above.split("."))
     if room is None or key != "name" or sentence != "is missing.":
         return place, sentence
     return place, f"is missing; there are {listed(room.names())}."
@@ -131,7 +117,8 @@ def _with_presets(tables: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]
 def _filled(defaults: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """Return a task's settings over a preset's. Options of the preset's own member, named or not, join the preset's."""
     joined: dict[str, Any] = {}
-    for key in _MEMBERS & defaults.keys() & settings.keys():
+    members = {key for key, field in TaskSettings.model_fields.items() if room_of(field) is not None}
+    for key in members & defaults.keys() & settings.keys():
         own, given = _table(defaults[key]), _table(settings[key])
         if isinstance(given, dict) and given.get("name", own["name"]) == own["name"]:
             joined[key] = own | given

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+import inspect
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from polytask.errors import RecipeError, nearest, one_line
 from polytask.sentences import unlike
 
-from .settings import (
-    AverageSettings,
-    EarlyStopping,
-    EncoderSettings,
-    Last,
-    OptimizerSettings,
-    PhraseSettings,
-    ProjectionSettings,
-    Recipe,
-    ResampleSettings,
-    RowsFrom,
-    ScheduleSettings,
-    Settings,
-    StageSettings,
-    Symmetric,
-    TaskSettings,
-)
+from .settings import Recipe
 
 Problem: TypeAlias = tuple[str, str]
 """Where a recipe is wrong (``tasks.sst.head.layers``), and how, in a sentence."""
@@ -110,7 +97,7 @@ def _sentence(place: Sequence[str | int], problems: Sequence[Mapping[str, Any]])
         return f"there is no such key.{nearest(_MEANT.get(key, key), _fields_at(place[:-1]))}"
     if problems[0]["type"] == "missing":
         return "is missing."
-    return unlike(problems[0]["input"], problems)
+    return unlike(problems[0]["input"], problems, _nameable(Recipe))
 
 
 def _wrong(problem: Mapping[str, Any], tables: Any) -> tuple[str | int, ...]:
@@ -142,22 +129,27 @@ def _at(tables: Any, place: Sequence[str | int]) -> Any:
     return tables
 
 
-def _fields_at(location: Sequence[str | int]) -> list[str]:
-    tables: dict[str, type[Settings]] = {"encoder": EncoderSettings, "tasks": TaskSettings, "stages": StageSettings}
-    below: dict[str, type[Settings]] = {
-        "schedule": ScheduleSettings,
-        "optimizer": OptimizerSettings,
-        "early_stopping": EarlyStopping,
-        "average": AverageSettings,
-        "train": Last,
-        "projection": ProjectionSettings,
-        "resample": ResampleSettings,
-        "phrases": PhraseSettings,
-        "symmetric": Symmetric,
-        "rows_from": RowsFrom,
-    }
-    names = [str(part) for part in location]
-    inner = names[2:]  # a task may be called "train", too
-    candidates = [below.get(name) for name in reversed(inner)] + [tables.get(name) for name in names[:1]]
-    table: type[Settings] = next((found for found in candidates if found is not None), Recipe)
+def _fields_at(place: Sequence[str | int]) -> list[str]:
+    """Return the keys of the table at a place of a recipe, or of the nearest table above it."""
+    table: type[BaseModel] = Recipe
+    for part in map(str, place):
+        if part in table.model_fields:
+            table = next(tables_within(table.model_fields[part].annotation), table)
     return list(table.model_fields)
+
+
+def tables_within(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the kinds of table that a setting's type allows, whatever it is wrapped in."""
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Union, types.UnionType, list, dict, tuple, Annotated):
+        for part in get_args(annotation):
+            yield from tables_within(part)
+
+
+@cache
+def _nameable(table: type[BaseModel]) -> frozenset[str]:
+    """Return the classes of the tables below one for which a name alone may stand."""
+    below = [inner for field in table.model_fields.values() for inner in tables_within(field.annotation)]
+    named = {inner.__name__ for inner in below if "name" in inner.model_fields}
+    return frozenset(named.union(*map(_nameable, below)))

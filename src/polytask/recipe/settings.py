@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
+from polytask.registry import InRoom
+
 FORMAT = 1
 """Version of the recipe and run-folder format."""
 
@@ -104,6 +106,16 @@ class ResampleSettings(Settings):
     """Bins of equal width that the range of a regression task is cut into (10)."""
 
 
+Resample = Annotated[
+    ResampleSettings, BeforeValidator(_named, json_schema_input_type=Literal["over", "under"] | ResampleSettings)
+]
+"""A table, or short for one."""
+
+
+def _trees(value: Any) -> Any:
+    return {"trees": value} if isinstance(value, str) else value
+
+
 class PhraseSettings(Settings):
     """Labelled phrases of parse trees, as extra rows to learn from."""
 
@@ -115,8 +127,8 @@ class PhraseSettings(Settings):
     """Further tables or files of trees whose sentences, and every run of words in them, stay out; dev's always do."""
 
 
-def _trees(value: Any) -> Any:
-    return {"trees": value} if isinstance(value, str) else value
+PhrasesOf = Annotated[PhraseSettings, BeforeValidator(_trees, json_schema_input_type=str | PhraseSettings)]
+"""A table, or short for one."""
 
 
 class Symmetric(Settings):
@@ -155,7 +167,7 @@ class TaskSettings(Settings):
 
     preset: str | None = None
     """Defaults of a well-known task: see `polytask list presets`."""
-    kind: Choice | None = None
+    kind: Annotated[Choice | None, InRoom("kinds")] = None
     """What a label is: see `polytask list kinds`."""
     train: str | list[dict[str, Any]] | None = None
     """The training table: a file relative to the recipe's folder (or to `data`), or a hub data set."""
@@ -166,7 +178,7 @@ class TaskSettings(Settings):
     evaluate: bool | None = None
     """false makes it an auxiliary task: trained on, but not scored, in no aggregate, and needing no dev table. By
     default `mlm` and `ranking` are that unless they have a dev table."""
-    metrics: Annotated[list[Choice], Field(min_length=1)] | None = None
+    metrics: Annotated[list[Choice] | None, Field(min_length=1), InRoom("metrics")] = None
     """What the task is scored by: see `polytask list metrics`; the kind's own when not given."""
     judged_by: str | None = None
     """The metric that chooses its best checkpoint and enters the aggregate; the first one when not given."""
@@ -180,11 +192,11 @@ class TaskSettings(Settings):
     """The labels in their order, or a table from labels to the names that predictions show; else those of train."""
     sample: PositiveInt | None = None
     """Rows a pass, drawn anew each pass; all of them by default."""
-    resample: Annotated[ResampleSettings | None, BeforeValidator(_named)] = None
+    resample: Resample | None = None
     """Evens out the classes, or the bins of a range, of each pass: "over", "under" or { name = "over", bins = 10 }."""
-    phrases: Annotated[PhraseSettings | None, BeforeValidator(_trees)] = None
+    phrases: PhrasesOf | None = None
     """Extra rows to learn from: the phrases of labelled parse trees, those of dev's sentences left out."""
-    augment: Choice | None = None
+    augment: Annotated[Choice | None, InRoom("augmentations")] = None
     """Extra rows to learn from: changed copies of train's own, see `polytask list augmentations`."""
     max_rows: PositiveInt | None = None
     """Use only this many rows of train, drawn once with the recipe's seed."""
@@ -195,18 +207,18 @@ class TaskSettings(Settings):
     positions (512 for BERT) when not given."""
     bad_rows: Literal["stop", "skip"] = "stop"
     """Broken rows and rows without a label: stop and name them, or skip and count them."""
-    pooling: Choice = Member(name="cls")
+    pooling: Annotated[Choice, InRoom("poolings")] = Member(name="cls")
     """How a text's tokens become one vector: see `polytask list poolings`."""
     projection: ProjectionSettings | None = None
     """Layers on each text's vector before two texts are merged; none by default."""
-    pair: Choice = Member(name="cross")
+    pair: Annotated[Choice, InRoom("pair modes")] = Member(name="cross")
     """"cross" joins both texts into one input; { name = "bi", features = […] } encodes them apart, with `dropout` on
     each text's vector if it has a rate."""
     symmetric: bool | Symmetric = False
     """For pairs: look at both orders, train on both and score their mean; or { consistency = … }."""
     encoder: Literal["shared", "own"] = "shared"
     """"shared" with the other tasks, or a copy of the task's own, which starts as that one stands by then."""
-    head: Choice = Member(name="linear")
+    head: Annotated[Choice, InRoom("heads")] = Member(name="linear")
     """What turns the vector into predictions: see `polytask list heads`."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Factor of this task's loss."""
@@ -236,8 +248,11 @@ class ScheduleSettings(Settings):
     """What `warmup` counts; "auto" reads numbers below 1 as a share and others as steps."""
 
 
-def _schedule(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
+ScheduleOf = Annotated[
+    ScheduleSettings,
+    BeforeValidator(_named, json_schema_input_type=Literal["constant", "linear", "cosine"] | ScheduleSettings),
+]
+"""A table, or short for one."""
 
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -254,6 +269,12 @@ class OptimizerSettings(Settings):
     """Added to the denominator."""
 
 
+OptimizerOf = Annotated[
+    OptimizerSettings, BeforeValidator(_named, json_schema_input_type=Literal["adamw", "adam"] | OptimizerSettings)
+]
+"""A table, or short for one."""
+
+
 class EarlyStopping(Settings):
     """Ends a stage when the dev aggregate of the stage's tasks no longer gets better."""
 
@@ -263,6 +284,10 @@ class EarlyStopping(Settings):
     """How much better a new best must be."""
 
 
+def _average(value: Any) -> Any:
+    return {"decay": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 class AverageSettings(Settings):
     """A moving average of a stage's weights: what is evaluated and handed on, while training goes on without it."""
 
@@ -270,8 +295,8 @@ class AverageSettings(Settings):
     """Share that the average keeps of itself at each step; 1 makes it the plain mean over the stage."""
 
 
-def _average(value: Any) -> Any:
-    return {"decay": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+AverageOf = Annotated[AverageSettings, BeforeValidator(_average, json_schema_input_type=float | AverageSettings)]
+"""A table, or short for one."""
 
 
 class RegularizerSettings(BaseModel):
@@ -316,23 +341,23 @@ class StageSettings(Settings):
     """Instead of a fixed number of rows: as many as fit this many tokens."""
     micro_batch: PositiveInt | None = None
     """Rows that go through the encoder at once; their gradients add up to the batch's."""
-    schedule: Annotated[ScheduleSettings, BeforeValidator(_schedule)] = ScheduleSettings()
+    schedule: ScheduleOf = ScheduleSettings()
     """Learning-rate schedule."""
-    optimizer: Annotated[OptimizerSettings, BeforeValidator(_schedule)] = OptimizerSettings()
+    optimizer: OptimizerOf = OptimizerSettings()
     """Optimizer."""
     clip: Annotated[float, Field(ge=0)] = 1.0
     """Largest norm of the gradient of an encoder and its tasks' heads together; 0 does not clip."""
-    mixing: Choice = Member(name="proportional")
+    mixing: Annotated[Choice, InRoom("mixing")] = Member(name="proportional")
     """Which task's batch comes when: see `polytask list mixing`."""
-    balance: Choice = Member(name="fixed")
+    balance: Annotated[Choice, InRoom("balance")] = Member(name="fixed")
     """How the losses are weighed: see `polytask list balance`."""
-    aggregator: Choice = Member(name="sum")
+    aggregator: Annotated[Choice, InRoom("aggregators")] = Member(name="sum")
     """How the tasks' encoder gradients become one: see `polytask list aggregators`."""
     diagnose: bool = False
     """Record the cosines between the tasks' encoder gradients, each layer's too, whatever the aggregator. Joint mixing only."""
-    regularizers: list[Annotated[RegularizerSettings, BeforeValidator(_named)]] = []
+    regularizers: Annotated[list[Annotated[RegularizerSettings, BeforeValidator(_named)]], InRoom("regularizers")] = []
     """Penalties that are added to the losses: see `polytask list regularizers`."""
-    average: Annotated[AverageSettings | None, BeforeValidator(_average)] = None
+    average: AverageOf | None = None
     """Evaluate and keep a moving average of the weights: its decay, such as 0.999."""
     early_stopping: EarlyStopping | None = None
     """When to end the stage early."""
@@ -353,7 +378,7 @@ class Recipe(Settings):
     """Where to compute."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of the activations; "auto" is bfloat16 where the processor multiplies it natively. Masters stay float32."""
-    aggregate: Choice = Member(name="mean")
+    aggregate: Annotated[Choice, InRoom("aggregates")] = Member(name="mean")
     """What the joint best is judged by: one number of the scores that judge the tasks which some stage trains, see
     `polytask list aggregates`."""
     checkpoint_every: PositiveInt = 500

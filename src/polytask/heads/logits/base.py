@@ -30,7 +30,7 @@ class Head(nn.Module, ABC):
         """Return the logits ``(N, C)``."""
 
 
-heads: Registry[Head] = Registry("heads", "polytask.heads.logits")
+heads: Registry[Head] = Registry("heads", "polytask.heads.logits", trial=(1, 1))
 
 
 def checked_rate(dropout: float) -> float:

@@ -23,7 +23,7 @@ class PairFeature(nn.Module, ABC):
         """Return the feature, ``(N, width)``."""
 
 
-pair_features: Registry[PairFeature] = Registry("pair features", "polytask.heads.pairs")
+pair_features: Registry[PairFeature] = Registry("pair features", "polytask.heads.pairs", trial=(1,))
 
 
 class Merge(nn.Module):

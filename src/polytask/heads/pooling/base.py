@@ -68,7 +68,7 @@ class LayerPooling(Pooling):
         return self.layers
 
 
-poolings: Registry[Pooling] = Registry("poolings", "polytask.heads.pooling")
+poolings: Registry[Pooling] = Registry("poolings", "polytask.heads.pooling", trial=(2,))
 
 
 def mean_of(parts: Sequence[Tensor]) -> Tensor:

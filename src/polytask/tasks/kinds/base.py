@@ -213,7 +213,7 @@ class Kind(ABC):
         raise ValueError(f"{quoted(text)} is not one of the labels {listed(shown)}.{nearest(text, self.spellings)}")
 
 
-kinds: Registry[Kind] = Registry("kinds", "polytask.tasks.kinds")
+kinds: Registry[Kind] = Registry("kinds", "polytask.tasks.kinds", trial=({},))
 
 
 def canonical(text: str) -> str:

@@ -171,7 +171,7 @@ def test_dropout_on_the_texts_of_a_pair_comes_before_they_are_merged(tiny: Tiny)
 def test_a_rate_that_cannot_be_is_refused(tiny: Tiny, rate: Any) -> None:
     recipe = tiny()
     recipe["tasks"]["similarity"]["pair"] = {"name": "bi", "dropout": rate}
-    assert "tasks.similarity.pair: option 'dropout' of 'bi' is" in refused(recipe)
+    assert "tasks.similarity.pair.dropout: option 'dropout' of 'bi' is" in refused(recipe)
 
 
 def test_a_joined_pair_has_token_types_unless_the_recipe_leaves_them_out(tiny: Tiny) -> None:
