@@ -36,6 +36,7 @@ class Remedy:
 REMEDIES = {
     "out": "Give another 'out'.",
     "resume or out": "Give another 'out', or resume that run.",
+    "members": "Install that package, or name the folder with 'members'.",
     "elsewhere": "Go on all the same with elsewhere=True.",
     "resume": "Go on with polytask.resume({name!r}).",
     "room": "Make room, then go on with polytask.resume({name!r}).",

@@ -189,7 +189,7 @@ def test_a_fault_while_resuming_is_a_fault_like_others(recipe: dict[str, Any], w
 def test_a_full_disk_says_how_to_go_on(recipe: dict[str, Any], tmp_path: Path) -> None:
     run = tmp_path / "run"
     error = struck(recipe, run, Disk("full", 30, run))
-    assert str(error).endswith(f"Make room, then go on with: polytask resume {run}")
+    assert str(error).endswith(f"Make room, then go on with polytask.resume({str(run)!r}).")
     assert isinstance(error, StorageError)
     assert error.exit_code == 1
 

@@ -234,7 +234,7 @@ def test_being_asked_to_stop_saves_the_step_and_says_how_to_go_on(
     with pytest.raises(Interrupted) as raised:
         train(tiny(STAGE), run, watcher=At(3, act))
     assert name in str(raised.value)
-    assert f"polytask resume {run}" in str(raised.value)
+    assert f"polytask.resume({str(run)!r})" in str(raised.value)
     assert raised.value.exit_code == 130
     index = RunFolder(run).read_index()
     assert (index.stage, index.step, index.finished) == (0, 3, False)

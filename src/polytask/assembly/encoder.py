@@ -90,7 +90,7 @@ def rebuild_encoder(description: Mapping[str, Any], most: int | None = None) -> 
     try:
         with torch.device("meta"):
             numbers = sum(parameter.numel() for parameter in build(options).parameters())
-        if most is not None and numbers > max(most, _HARMLESS):
+        if most is not None and numbers > max(most, HARMLESS):
             raise CheckpointError(f"it describes {numbers:,} parameters, unless the weights, of {most:,} at most, are.")
         return build(options)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
@@ -115,7 +115,7 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Any]], Encoder]] = {
     "auto": _auto,
 }
 _MOST_LAYERS = 1000
-_HARMLESS = 50_000_000
+HARMLESS = 50_000_000
 """Parameters that fit any memory: what is wrong with the weights of so small a model is told when they are read."""
 
 

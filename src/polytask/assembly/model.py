@@ -63,11 +63,12 @@ def new_model(encoder: Encoder, tasks: Mapping[str, Task], recipe: Recipe) -> Mo
     made: dict[str, TaskHead] = {}
     for name, task in tasks.items():
         reseed(recipe.seed, "head", name)
-        made[name] = _new_head(task, recipe.tasks[name], encoders[users[name]])
+        made[name] = new_head(task, recipe.tasks[name], encoders[users[name]])
     return Model(encoders, made, users)
 
 
-def _new_head(task: Task, settings: TaskSettings, encoder: Encoder) -> TaskHead:
+def new_head(task: Task, settings: TaskSettings, encoder: Encoder) -> TaskHead:
+    """Return what belongs to a task on an encoder, freshly drawn."""
     kind = task.kind
     if "pooling" not in kind.takes:
         return _own_head(task, encoder, None, None)

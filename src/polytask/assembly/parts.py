@@ -19,7 +19,7 @@ from polytask.errors import TableError
 from polytask.evaluation.aggregates.base import aggregates
 from polytask.model import Model
 from polytask.recipe.facts import new_kind
-from polytask.recipe.load import Loaded
+from polytask.recipe.reading import Loaded
 from polytask.recipe.rules.encoder import fit_rules
 from polytask.recipe.rules.problems import Problems
 from polytask.recipe.settings import Recipe, TaskSettings
@@ -39,8 +39,9 @@ from .fits import check_reach
 from .model import adopt_heads, new_model
 from .opened import new_tasks, open_encoder, open_tokenizer, with_settled
 from .record import Splits
+from .rows import task_rows, training_rows
 from .stages import new_stage, too_short
-from .tables import all_texts, check_unchanged, read_tables, task_rows, training_rows
+from .tables import all_texts, check_unchanged, read_tables
 
 
 @dataclass(frozen=True)

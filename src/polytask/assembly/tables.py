@@ -6,16 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from polytask.data.rows import Layout, TaskRows
 from polytask.data.tables.examples import Examples, dev_split, draw_rows, read_examples
 from polytask.data.tables.sources import Source
-from polytask.data.tokens import Tokenizer, tokenize
 from polytask.errors import TableError, listed, quoted
 from polytask.recipe.facts import given_labels, kind_of, new_kind, text_columns
 from polytask.recipe.settings import Recipe, TaskSettings
-from polytask.runtime.cache import cache_folder
 from polytask.tasks.kinds.base import Kind, canonical
-from polytask.tasks.task import Task
 
 from .borrowed import borrowed, put_together
 from .record import Splits
@@ -65,29 +61,6 @@ def source_of(value: str | list[dict[str, object]], base: Path) -> Source:
         return value
     path = base / Path(value).expanduser()
     return path if not path.is_relative_to(Path.cwd()) else path.relative_to(Path.cwd())
-
-
-def task_rows(data: Examples, task: Task, tokenizer: Tokenizer, *, cache: bool = True) -> TaskRows:
-    """Tokenise a task's rows (kept by content in the cache folder) and encode their labels."""
-    both = task.consistency is not None and task.pair == "cross"
-    place = cache_folder() if cache else None
-    columns = tuple(tokenize(column, tokenizer, place) for column in data.texts)
-    targets = task.kind.targets(data.labels, columns, tokenizer)
-    layout = Layout(
-        tokenizer,
-        task.max_length,
-        separate=task.pair == "bi",
-        types=task.token_types,
-        both=both,
-        ask=targets.ask,
-    )
-    return TaskRows(layout, columns, data.ids, targets.labels_N)
-
-
-def training_rows(data: Examples, task: Task, tokenizer: Tokenizer) -> TaskRows:
-    """Return the rows that a task trains on: for a language model its texts whole, in pieces where they are too long."""
-    rows = task_rows(data, task, tokenizer)
-    return rows.in_pieces() if task.kind.in_pieces else rows
 
 
 def _read_task(

@@ -42,9 +42,23 @@ Checkpoint = Annotated[str, typer.Option(help='"best", "last", or "best-TASK".')
 Device = Annotated[str | None, typer.Option(help='"cpu", "cuda" or "mps"; that of the training by default.')]
 
 
+def _bring(members: Path | None) -> Path | None:
+    if members is not None:
+        from polytask.registry import load_members
+
+        load_members(members)
+    return members
+
+
+Members = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", callback=_bring, help="A folder whose .py files bring members of the open rooms."),
+]
+
 REMEDIES = {
     "out": "Give another --out.",
     "resume or out": "Give another --out, or `polytask resume` it.",
+    "members": "Install that package, or name the folder with --members.",
     "elsewhere": "Go on all the same with --elsewhere.",
     "resume": "Go on with: polytask resume {name}",
     "room": "Make room, then go on with: polytask resume {name}",
@@ -116,7 +130,7 @@ def init(
 
 
 @app.command()
-def show(recipe: RecipeArgument, set: Set = None) -> None:
+def show(recipe: RecipeArgument, set: Set = None, members: Members = None) -> None:
     """Print a recipe with presets, overrides and every default visible."""
     from polytask.recipe.load import load_recipe
     from polytask.recipe.show import spelt_out
@@ -130,6 +144,7 @@ def train(
     recipe: RecipeArgument,
     out: Annotated[Path, typer.Option(help="The run folder to write; it must not be there yet.")],
     set: Set = None,
+    members: Members = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Build everything, try a step and a small evaluation, estimate the time.")
     ] = False,
@@ -152,6 +167,7 @@ def resume(
     elsewhere: Annotated[
         bool, typer.Option("--elsewhere", help="Go on although processor, torch or threads are not those of the start.")
     ] = False,
+    members: Members = None,
 ) -> None:
     """Go on with an interrupted run; the result is bit for bit what it would have been."""
     from polytask.jobs.train import resume as resume_run
@@ -193,6 +209,7 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="Score this labelled table instead of the run's own.")] = None,
     checkpoint: Checkpoint = "best",
     device: Device = None,
+    members: Members = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Score a run on its dev or train tables, or on any labelled table."""
@@ -225,6 +242,7 @@ def predict(
     ] = "csv",
     checkpoint: Checkpoint = "best",
     device: Device = None,
+    members: Members = None,
 ) -> None:
     """Predict a table; ids and order are kept."""
     from polytask.inference.predictor import load
@@ -237,6 +255,7 @@ def predict(
 def list_members(
     room: Annotated[str | None, typer.Argument(metavar="ROOM", help="One room; all by default.")] = None,
     member: Annotated[str | None, typer.Argument(metavar="MEMBER", help="A member: all that there is to know.")] = None,
+    members: Members = None,
 ) -> None:
     """List the members of the open rooms with a line on each, or describe one with its options."""
     from polytask.recipe.catalogue import catalogue, description
@@ -244,10 +263,10 @@ def list_members(
     if room is not None and member is not None:
         typer.echo(_plain(description(room, member)))
         return
-    for name, members in catalogue(room).items():
+    for name, found in catalogue(room).items():
         progress.console.print(f"[bold]{name}[/bold]")
-        width = max(map(len, members), default=0)
-        for member, summary in members.items():
+        width = max(map(len, found), default=0)
+        for member, summary in found.items():
             progress.console.print(f"  {member:<{width}}  {escape(_plain(summary))}", highlight=False, soft_wrap=True)
 
 
@@ -257,7 +276,7 @@ def _plain(text: str) -> str:
 
 
 @app.command()
-def schema() -> None:
+def schema(members: Members = None) -> None:
     """Print the JSON Schema of a recipe."""
     from polytask.recipe.schema import recipe_schema
 

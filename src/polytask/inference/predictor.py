@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from torch import Tensor, device
 
 from polytask.assembly.encoder import check_vocabulary, save_encoder
 from polytask.assembly.model import new_model
-from polytask.assembly.opened import new_tasks, open_encoder, open_run, open_tokenizer
-from polytask.assembly.tables import check_unchanged, read_tables, task_rows
+from polytask.assembly.opened import new_tasks, open_encoder, open_model, open_run, open_tokenizer
+from polytask.assembly.rows import task_rows
 from polytask.data.rows import TaskRows
 from polytask.data.tables.examples import Examples, read_examples
 from polytask.data.tables.problems import Policy
@@ -28,6 +29,7 @@ from polytask.evaluation.scoring import aggregated, score
 from polytask.evaluation.swap import swap_gap
 from polytask.model import Model
 from polytask.recipe.settings import Recipe
+from polytask.registry import load_members
 from polytask.run.folder import RunFolder
 from polytask.run.index import Index
 from polytask.run.scores import RunScores, Scores
@@ -39,18 +41,27 @@ CHUNK = 16_384
 """Rows of a table that are predicted at a time."""
 
 
-def load(run: str | Path, *, checkpoint: str = "best", device: str | None = None) -> Predictor:
+def load(
+    run: str | PathLike[str],
+    *,
+    checkpoint: str = "best",
+    device: str | None = None,
+    members: str | Path | None = None,
+) -> Predictor:
     """Return the model of a run folder: its "best" checkpoint, the "last", or "best-TASK".
 
-    Raises RunFolderError when the folder is none, or lacks that checkpoint.
+    ``members`` is a folder of members from outside that the run was trained with. Raises RunFolderError when the folder
+    is none, or lacks that checkpoint or a member.
     """
+    if members is not None:
+        load_members(members)
     folder, loaded, notes = open_run(Path(run))
     recipe = loaded.recipe
     where = pick_device(device or recipe.device)
     encoder, tokenizer = open_encoder(folder), open_tokenizer(folder)
     check_vocabulary(encoder, tokenizer, str(folder.tokenizer))
     tasks = new_tasks(recipe, encoder)
-    model = new_model(encoder, tasks, recipe)
+    model = open_model(folder, recipe, tasks, encoder)
     index = folder.read_index()
     path = folder.checked(_weights(folder, index, checkpoint, recipe), index)
     copy_into(model, load_tensors(path), path)
@@ -140,6 +151,8 @@ class Predictor:
             raise UserError(
                 f"Task '{only}' is auxiliary: it is not evaluated with the others. Give it a table to score."
             )
+        from polytask.assembly.tables import check_unchanged, read_tables
+
         tables = read_tables(self.recipe, self.base, lambda text: None)
         check_unchanged(self.fingerprints, tables, self.base)
         scores: dict[str, Scores] = {}

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from polytask.recipe.facts import text_columns
 from polytask.recipe.load import load_recipe
 from polytask.recipe.settings import Recipe, TaskSettings
 from polytask.recipe.toml import to_toml
+from polytask.recipe.walk import members_of
+from polytask.registry import OURS, load_members
 from polytask.run.folder import RunFolder
 from polytask.run.index import Index
 from polytask.run.listen import Watcher
@@ -34,13 +37,17 @@ def train(
     out: str | Path,
     *,
     overrides: Iterable[str] = (),
+    members: str | Path | None = None,
     watcher: Watcher | None = None,
 ) -> Path:
     """Train a recipe (a TOML file, a bundled name, or tables as TOML would give them) into a new run folder.
 
-    In a mapping, a task's ``train`` and ``dev`` may be lists of dicts or DataFrames; they are kept in the run folder.
+    ``members`` is a folder whose files bring members of the open rooms. In a mapping, a task's ``train`` and ``dev`` may be
+    lists of dicts or DataFrames; they are kept in the run folder.
     Returns the folder. Raises RecipeError, TableError, CheckpointError, RunFolderError; Interrupted after Ctrl-C.
     """
+    if members is not None:
+        load_members(members)
     watcher = watcher or Watcher()
     processes = join()
     path = Path(out)
@@ -59,8 +66,19 @@ def train(
     return path
 
 
-def resume(run: str | Path, *, elsewhere: bool = False, watcher: Watcher | None = None) -> Path:
-    """Go on with an interrupted run; the result is what it would have been without the interruption, bit for bit."""
+def resume(
+    run: str | PathLike[str],
+    *,
+    elsewhere: bool = False,
+    members: str | Path | None = None,
+    watcher: Watcher | None = None,
+) -> Path:
+    """Go on with an interrupted run; the result is what it would have been without the interruption, bit for bit.
+
+    ``members`` is the folder of members from outside that it was started with, if any.
+    """
+    if members is not None:
+        load_members(members)
     watcher = watcher or Watcher()
     processes = join()
     folder = RunFolder.open(Path(run))
@@ -113,9 +131,18 @@ def write_run(parts: Parts, folder: RunFolder, processes: Processes) -> None:
     write_text(folder.encoder, json.dumps(encoder.describe(), indent=1))
     start = checkpoint_name(0, 0)
     save_tensors(dict(parts.model.named_parameters()), folder.weights(start))
-    notes = {"surroundings": surroundings(parts.device, processes.size), "fingerprints": parts.fingerprints}
+    notes: dict[str, Any] = {
+        "surroundings": surroundings(parts.device, processes.size),
+        "fingerprints": parts.fingerprints,
+    }
     notes |= {"extra_rows": parts.extra_rows} if parts.extra_rows else {}
     notes |= {"settled": parts.settled} if parts.settled else {}
+    outside = [
+        {"room": chosen.registry.room, "name": chosen.name, "origin": origin}
+        for chosen in members_of(parts.recipe)
+        if (origin := chosen.registry.origin(chosen.name)) != OURS
+    ]
+    notes |= {"members": outside} if outside else {}
     recipe = to_toml(_with_own_tables_relative(parts.recipe, folder), notes)
     written = (folder.tokenizer, folder.encoder, folder.weights(start))
     hashes = {folder.name_of(path): digest(path) for path in written}

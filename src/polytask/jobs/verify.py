@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from polytask.errors import PolytaskError, Remedy, RunFolderError
-from polytask.recipe.load import Loaded, load_recipe
+from polytask.recipe.load import load_recipe
+from polytask.recipe.reading import Loaded
 from polytask.recipe.settings import Recipe, StageSettings, TaskSettings
 from polytask.recipe.toml import to_toml
 from polytask.run.folder import RunFolder

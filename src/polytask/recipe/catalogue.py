@@ -10,7 +10,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from polytask.errors import UserError, listed, nearest
-from polytask.registry import Registry
+from polytask.registry import OURS, Registry
 from polytask.tasks.presets import preset_names, preset_summary
 
 from .load import bundled
@@ -21,7 +21,7 @@ _TYPES = {bool: "true or false", int: "whole number", float: "number", str: "tex
 
 def catalogue(room: str | None = None) -> dict[str, dict[str, str]]:
     """Return each room's members with the first line on each, or only those of ``room``. Raises UserError."""
-    rooms = {registry.room: {name: registry.first_line(name) for name in registry.names()} for registry in ROOMS}
+    rooms = {registry.room: {name: _line(registry, name) for name in registry.names()} for registry in ROOMS}
     rooms["presets"] = {name: preset_summary(name) for name in preset_names()}
     rooms["recipes"] = {name: _recipe_summary(name) for name in bundled()}
     return rooms if room is None else {(name := _room(room, rooms)): rooms[name]}
@@ -40,6 +40,12 @@ def description(room: str, member: str) -> str:
     if member not in known:
         raise UserError(f"'{member}' is not one of the {name}.{nearest(member, known)} There are {listed(known)}.")
     return (files("polytask") / place / f"{member}.toml").read_text(encoding="utf-8").rstrip()
+
+
+def _line(registry: Registry[Any], name: str) -> str:
+    """Return the first line on a member, and where it comes from if that is not polytask."""
+    origin = registry.origin(name)
+    return registry.first_line(name) + ("" if origin == OURS else f" [{origin}]")
 
 
 def _described(registry: Registry[Any], name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,22 +11,14 @@ from polytask.errors import RecipeError, listed, nearest, shown
 from polytask.tasks.presets import preset
 
 from .facts import with_columns
-from .reading import Problem, invalid, read_recipe
+from .reading import Loaded, Problem, invalid, read_recipe
 from .rules.problems import examine
-from .settings import Recipe, TaskSettings
+from .settings import TaskSettings
 from .toml import apply_overrides, read_toml
 from .walk import at, room_of
 
 _ANY_TASK = {"kind": "classification", "text": "text", "label": "label"}
 """What stands for a preset that there is not, so that the rest of its task can be checked."""
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A recipe, and the folder that its relative paths start from."""
-
-    recipe: Recipe
-    base: Path
 
 
 def load_recipe(source: str | Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> Loaded:

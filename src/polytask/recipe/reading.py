@@ -6,7 +6,9 @@ import copy
 import inspect
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -25,6 +27,14 @@ _MEANT = dict.fromkeys(("upsample", "oversample", "downsample", "undersample"), 
 _MOST = 50
 
 _TRIES = 4
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A recipe, and the folder that its relative paths start from."""
+
+    recipe: Recipe
+    base: Path
 
 
 def parse_recipe(tables: Mapping[str, Any], source: str) -> Recipe:
