@@ -38,15 +38,15 @@ class SmallMemory:
 
     def __init__(self, rows: int, patch: pytest.MonkeyPatch) -> None:
         self.rows, self.refused = rows, 0
-        real = Model.encode
+        real = Model.read
 
-        def encode(model: Model, task: str, batch: RowBatch, *rest: Any, **options: Any) -> Any:
+        def read(model: Model, batch: RowBatch, *rest: Any, **options: Any) -> Any:
             if len(batch.rows) > self.rows:
                 self.refused += 1
                 raise RuntimeError(NO_MEMORY)
-            return real(model, task, batch, *rest, **options)
+            return real(model, batch, *rest, **options)
 
-        patch.setattr(Model, "encode", encode)
+        patch.setattr(Model, "read", read)
 
 
 class Notes(Watcher):
