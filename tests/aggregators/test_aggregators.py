@@ -10,35 +10,45 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from polytask.aggregators.base import Aggregator, aggregators
+from polytask.aggregators.base import GramianAggregator, aggregators
+
+
+def weighing(name: str, **options: object) -> GramianAggregator:
+    """Return a member that says with which weights gradients are added up."""
+    member = aggregators.create(name, **options)
+    assert isinstance(member, GramianAggregator)
+    return member
 
 
 def gradients(tasks: int, seed: int = 0, width: int = 6) -> Tensor:
     return torch.randn(tasks, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def weigh(aggregator: Aggregator, gradient_TW: Tensor, seed: int = 0) -> Tensor:
+def weigh(aggregator: GramianAggregator, gradient_TW: Tensor, seed: int = 0) -> Tensor:
     return aggregator.weights(gradient_TW @ gradient_TW.T, torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture(params=aggregators.names())
-def aggregator(request: pytest.FixtureRequest) -> Aggregator:
-    return aggregators.create(request.param)
+BY_WEIGHTS = [name for name in aggregators.names() if issubclass(aggregators.member(name), GramianAggregator)]
+
+
+@pytest.fixture(params=BY_WEIGHTS)
+def aggregator(request: pytest.FixtureRequest) -> GramianAggregator:
+    return weighing(request.param)
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3, 5])
-def test_every_task_gets_a_finite_weight(aggregator: Aggregator, tasks: int) -> None:
+def test_every_task_gets_a_finite_weight(aggregator: GramianAggregator, tasks: int) -> None:
     weights_T = weigh(aggregator, gradients(tasks))
     assert weights_T.shape == (tasks,)
     assert weights_T.dtype is torch.float64
     assert weights_T.isfinite().all()
 
 
-def test_one_task_alone_keeps_the_direction_of_its_gradient(aggregator: Aggregator) -> None:
+def test_one_task_alone_keeps_the_direction_of_its_gradient(aggregator: GramianAggregator) -> None:
     assert weigh(aggregator, gradients(1)).item() > 0
 
 
-def test_a_constant_weight_is_the_one_that_the_gramian_gets(aggregator: Aggregator) -> None:
+def test_a_constant_weight_is_the_one_that_the_gramian_gets(aggregator: GramianAggregator) -> None:
     for tasks in (1, 2, 3):
         constant = aggregator.constant(tasks)
         weights_T = weigh(aggregator, gradients(tasks))
@@ -47,7 +57,7 @@ def test_a_constant_weight_is_the_one_that_the_gramian_gets(aggregator: Aggregat
     assert apart == (aggregator.constant(3) is None)
 
 
-def test_the_same_generator_draws_the_same_and_the_default_one_is_left_alone(aggregator: Aggregator) -> None:
+def test_the_same_generator_draws_the_same_and_the_default_one_is_left_alone(aggregator: GramianAggregator) -> None:
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
     other = type(aggregator)()
@@ -59,7 +69,7 @@ def test_the_same_generator_draws_the_same_and_the_default_one_is_left_alone(agg
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_a_task_without_a_gradient_does_no_harm(aggregator: Aggregator) -> None:
+def test_a_task_without_a_gradient_does_no_harm(aggregator: GramianAggregator) -> None:
     gradient_TW = gradients(3)
     gradient_TW[1] = 0
     assert weigh(aggregator, gradient_TW).isfinite().all()
@@ -85,7 +95,7 @@ AWKWARD = {
 
 
 @pytest.mark.parametrize("gradient_TW", AWKWARD.values(), ids=list(AWKWARD))
-def test_awkward_gradients_have_a_finite_combination(aggregator: Aggregator, gradient_TW: Tensor) -> None:
+def test_awkward_gradients_have_a_finite_combination(aggregator: GramianAggregator, gradient_TW: Tensor) -> None:
     for seed in range(3):
         weights_T = weigh(aggregator, gradient_TW, seed)
         assert weights_T.shape == (len(gradient_TW),)
@@ -93,7 +103,7 @@ def test_awkward_gradients_have_a_finite_combination(aggregator: Aggregator, gra
         assert (weights_T.float() @ gradient_TW.float()).isfinite().all()
 
 
-def test_the_gramian_is_not_written_to(aggregator: Aggregator) -> None:
+def test_the_gramian_is_not_written_to(aggregator: GramianAggregator) -> None:
     gradient_TW = gradients(3)
     gramian_TT = gradient_TW @ gradient_TW.T
     kept_TT = gramian_TT.clone()
@@ -101,7 +111,7 @@ def test_the_gramian_is_not_written_to(aggregator: Aggregator) -> None:
     assert torch.equal(gramian_TT, kept_TT)
 
 
-def test_its_state_goes_on_as_if_nothing_had_happened(aggregator: Aggregator) -> None:
+def test_its_state_goes_on_as_if_nothing_had_happened(aggregator: GramianAggregator) -> None:
     weigh(aggregator, gradients(3))
     again = type(aggregator)()
     again.load_state_dict({name: tensor.clone() for name, tensor in aggregator.state_dict().items()})
@@ -113,15 +123,15 @@ def test_members_differ_pairwise() -> None:
     found = {}
     for name in aggregators.names():
         member = aggregators.create(name)
-        weigh(member, gradients(3, 1))  # GradVac's first step is PCGrad's
-        found[name] = weigh(member, gradients(3, 2))
+        member.combine(gradients(3, 1), torch.Generator().manual_seed(0))  # GradVac's first step is PCGrad's
+        found[name] = member.combine(gradients(3, 2), torch.Generator().manual_seed(0))
     for a, b in combinations(found, 2):
         assert not torch.allclose(found[a], found[b]), f"{a} and {b} are the same"
 
 
 def test_sum_and_mean_by_hand() -> None:
-    assert weigh(aggregators.create("sum"), gradients(4)).tolist() == [1.0] * 4
-    assert weigh(aggregators.create("mean"), gradients(4)).tolist() == [0.25] * 4
+    assert weigh(weighing("sum"), gradients(4)).tolist() == [1.0] * 4
+    assert weigh(weighing("mean"), gradients(4)).tolist() == [0.25] * 4
 
 
 def pcgrad_on_vectors(gradient_TW: Tensor, generator: torch.Generator) -> Tensor:
@@ -139,18 +149,40 @@ def pcgrad_on_vectors(gradient_TW: Tensor, generator: torch.Generator) -> Tensor
 @given(st.integers(1, 6), st.integers(0, 10_000), st.sampled_from([2, 3, 40]))
 def test_pcgrad_is_the_papers_algorithm_on_vectors(tasks: int, seed: int, width: int) -> None:
     gradient_TW = gradients(tasks, seed, width)
-    weights_T = weigh(aggregators.create("pcgrad"), gradient_TW, seed)
+    weights_T = weigh(weighing("pcgrad"), gradient_TW, seed)
     wanted_W = pcgrad_on_vectors(gradient_TW, torch.Generator().manual_seed(seed))
     torch.testing.assert_close(weights_T @ gradient_TW, wanted_W, atol=1e-9, rtol=1e-9)
 
 
 def test_pcgrad_of_two_opposed_gradients_conflicts_with_neither() -> None:
     gradient_TW = torch.tensor([[1.0, 0.0], [-1.0, 1.0]], dtype=torch.float64)
-    combined_W = weigh(aggregators.create("pcgrad"), gradient_TW) @ gradient_TW
+    combined_W = weigh(weighing("pcgrad"), gradient_TW) @ gradient_TW
     # g₁ − (g₁·g₂/‖g₂‖²) g₂ = (½, ½) and g₂ − (g₂·g₁/‖g₁‖²) g₁ = (0, 1)
     assert combined_W.tolist() == [pytest.approx(0.5), pytest.approx(1.5)]
     assert (gradient_TW @ combined_W >= 0).all()
 
 
 def test_pcgrad_leaves_gradients_that_agree_alone() -> None:
-    assert weigh(aggregators.create("pcgrad"), gradients(4).abs()).tolist() == [1.0] * 4
+    assert weigh(weighing("pcgrad"), gradients(4).abs()).tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("name", aggregators.names())
+def test_every_member_combines_gradients_of_anybodys(name: str) -> None:
+    gradients_Tn = gradients(3, width=50).float()
+    kept_Tn = gradients_Tn.clone()
+    member = aggregators.create(name)
+    combined_n = member.combine(gradients_Tn, torch.Generator().manual_seed(1))
+    assert combined_n.shape == (50,)
+    assert combined_n.dtype == torch.float32
+    assert combined_n.isfinite().all()
+    assert torch.equal(gradients_Tn, kept_Tn)
+    again_n = aggregators.create(name).combine(gradients_Tn, torch.Generator().manual_seed(1))
+    assert torch.equal(combined_n, again_n)
+    assert aggregators.create(name).combine(gradients_Tn).shape == (50,)
+
+
+@pytest.mark.parametrize("name", aggregators.names())
+def test_tasks_that_agree_are_followed(name: str) -> None:
+    gradient_n = gradients(1, width=40)[0].float()
+    combined_n = aggregators.create(name).combine(torch.stack([gradient_n, 2.0 * gradient_n]))
+    assert torch.cosine_similarity(combined_n, gradient_n, dim=0).item() == pytest.approx(1.0, abs=1e-4)

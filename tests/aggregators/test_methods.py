@@ -12,8 +12,16 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch import Tensor
 
-from polytask.aggregators.base import Aggregator, aggregators
+from polytask.aggregators.base import Aggregator, GramianAggregator, aggregators
 from polytask.errors import RecipeError
+
+
+def weighing(name: str, **options: object) -> GramianAggregator:
+    """Return a member that says with which weights gradients are added up."""
+    member = aggregators.create(name, **options)
+    assert isinstance(member, GramianAggregator)
+    return member
+
 
 SEEDS = st.integers(0, 10_000)
 
@@ -23,8 +31,7 @@ def gradients(tasks: int, seed: int, width: int = 7) -> Tensor:
 
 
 def combine(aggregator: Aggregator, gradient_TW: Tensor, seed: int = 0) -> Tensor:
-    weights_T = aggregator.weights(gradient_TW @ gradient_TW.T, torch.Generator().manual_seed(seed))
-    return weights_T @ gradient_TW
+    return aggregator.combine(gradient_TW, torch.Generator().manual_seed(seed))
 
 
 # -- MGDA --------------------------------------------------------------------------------------------------------------
@@ -41,7 +48,7 @@ def test_mgda_is_the_shortest_combination(tasks: int, seed: int, width: int) -> 
 @pytest.mark.parametrize("seed", range(5))
 def test_mgda_is_what_a_search_over_the_simplex_finds(seed: int) -> None:
     gradient_TW = gradients(3, seed)
-    weights_T = aggregators.create("mgda").weights(gradient_TW @ gradient_TW.T, torch.Generator())
+    weights_T = weighing("mgda").weights(gradient_TW @ gradient_TW.T, torch.Generator())
     steps = np.linspace(0, 1, 201)
     grid_S3 = torch.tensor([(a, b, 1 - a - b) for a in steps for b in steps if a + b <= 1], dtype=torch.float64)
     nearest = (grid_S3 @ gradient_TW).norm(dim=1).min()
@@ -54,7 +61,7 @@ def test_mgda_is_what_a_search_over_the_simplex_finds(seed: int) -> None:
 def test_mgda_of_two_tasks_by_hand() -> None:
     gradient_TW = torch.tensor([[2.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     # Sener & Koltun 2018, eq. 4: α = (g₂ − g₁) · g₂ / ‖g₁ − g₂‖² = 1/5
-    weights_T = aggregators.create("mgda").weights(gradient_TW @ gradient_TW.T, torch.Generator())
+    weights_T = weighing("mgda").weights(gradient_TW @ gradient_TW.T, torch.Generator())
     assert weights_T.tolist() == [pytest.approx(0.2), pytest.approx(0.8)]
 
 
@@ -134,7 +141,7 @@ def test_imtl_g_has_equal_projections(tasks: int, seed: int) -> None:
 def test_imtl_g_may_climb_every_loss_as_its_formula_does() -> None:
     cosine_TT = torch.tensor([[1.0, 0.6, 0.6], [0.6, 1.0, 0.0], [0.6, 0.0, 1.0]], dtype=torch.float64)
     norms_T = torch.tensor([1.0, 10.0, 10.0], dtype=torch.float64)
-    weights_T = aggregators.create("imtl_g").weights(cosine_TT * norms_T * norms_T[:, None], torch.Generator())
+    weights_T = weighing("imtl_g").weights(cosine_TT * norms_T * norms_T[:, None], torch.Generator())
     # Equal projections p are C(Dα) = p 1, and Σα = 1 then says p: here −7/3.
     along_T = torch.linalg.solve(cosine_TT, torch.ones(3, dtype=torch.float64)) / norms_T
     torch.testing.assert_close(weights_T, along_T / along_T.sum())
@@ -148,7 +155,7 @@ def test_fairgrad_is_fair(alpha: float, size: float) -> None:
     for seed in range(3):
         gradient_TW = size * gradients(3, seed)
         gramian_TT = gradient_TW @ gradient_TW.T
-        weights_T = aggregators.create("fairgrad", alpha=alpha).weights(gramian_TT, torch.Generator())
+        weights_T = weighing("fairgrad", alpha=alpha).weights(gramian_TT, torch.Generator())
         torch.testing.assert_close(gramian_TT @ weights_T, weights_T ** (-1 / alpha), rtol=1e-3, atol=0.0)
 
 
@@ -161,7 +168,7 @@ def test_fairgrad_is_fair_whatever_the_sizes(alpha: float, ratio: float) -> None
     for seed in range(10):
         gradient_TW = gradients(3, seed, 12) * sizes_T1
         gramian_TT = gradient_TW @ gradient_TW.T
-        weights_T = aggregators.create("fairgrad", alpha=alpha).weights(gramian_TT, torch.Generator())
+        weights_T = weighing("fairgrad", alpha=alpha).weights(gramian_TT, torch.Generator())
         fair_T = gramian_TT @ weights_T * weights_T ** (1 / alpha)
         torch.testing.assert_close(fair_T, torch.ones(3).double(), rtol=1e-2, atol=1e-2)
 
@@ -185,7 +192,7 @@ def test_fairness_stays_quick_where_gradients_cancel_out(
     monkeypatch.setattr(torch.linalg, "solve", counted)
     for gradient_TW in (line_TW[::2], line_TW, line_TW[::2] + 1e-9 * gradients(2, 1)):
         solved.clear()
-        weights_T = aggregators.create(name, **options).weights(gradient_TW @ gradient_TW.T, torch.Generator())
+        weights_T = weighing(name, **options).weights(gradient_TW @ gradient_TW.T, torch.Generator())
         assert weights_T.isfinite().all()
         assert 0 < len(solved) <= 40
 
@@ -195,7 +202,7 @@ def test_nash_mtl_is_the_bargain(tasks: int, seed: int, size: float) -> None:
     gradient_TW = gradients(tasks, seed, 30)
     gradient_TW[0] *= size  # the bargain does not care for a task's size
     gramian_TT = gradient_TW @ gradient_TW.T
-    weights_T = aggregators.create("nash_mtl").weights(gramian_TT, torch.Generator())
+    weights_T = weighing("nash_mtl").weights(gramian_TT, torch.Generator())
     torch.testing.assert_close(gramian_TT @ weights_T * weights_T, torch.ones(tasks).double(), rtol=1e-4, atol=1e-4)
     assert (weights_T @ gradient_TW).norm().item() == pytest.approx(math.sqrt(tasks), rel=1e-4)
 
@@ -210,7 +217,7 @@ def test_proportional_fairness_is_the_nash_bargain() -> None:
 
 
 def test_gradvac_turns_a_gradient_to_the_usual_cosine() -> None:
-    member = aggregators.create("gradvac", beta=1.0)
+    member = weighing("gradvac", beta=1.0)
     near_TW = torch.tensor([[1.0, 0.0], [0.8, 0.6]], dtype=torch.float64)
     assert combine(member, near_TW).tolist() == [pytest.approx(1.8), pytest.approx(0.6)]  # 0.8 is more than 0
     far_TW = torch.tensor([[2.0, 0.0], [0.0, 3.0]], dtype=torch.float64)

@@ -13,7 +13,15 @@ from torch import Tensor
 from torchjd.aggregation import IMTLG, MGDA, AlignedMTL, FairGrad, GradVac, PCGrad, UPGrad
 from torchjd.linalg import DualConeProjector
 
-from polytask.aggregators.base import aggregators
+from polytask.aggregators.base import GramianAggregator, aggregators
+
+
+def weighing(name: str, **options: object) -> GramianAggregator:
+    """Return a member that says with which weights gradients are added up."""
+    member = aggregators.create(name, **options)
+    assert isinstance(member, GramianAggregator)
+    return member
+
 
 TJD = Callable[[Tensor], Tensor]
 
@@ -60,16 +68,14 @@ def test_members_combine_as_torchjd_does(
 ) -> None:
     for seed in range(6):
         gradient_TW = 10.0 ** (seed // 3) * gradients(2 + seed % 3, seed)
-        weights_T = aggregators.create(name, **options).weights(
-            gradient_TW @ gradient_TW.T, torch.Generator().manual_seed(seed)
-        )
+        weights_T = weighing(name, **options).weights(gradient_TW @ gradient_TW.T, torch.Generator().manual_seed(seed))
         torch.manual_seed(seed)  # where TorchJD draws from
         wanted_W = make()(gradient_TW)
         assert (weights_T @ gradient_TW - wanted_W).norm() <= tolerance * wanted_W.norm()
 
 
 def test_gradvac_does_too_step_after_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    member, theirs = aggregators.create("gradvac", beta=0.3), GradVac(beta=0.3, eps=0.0)
+    member, theirs = weighing("gradvac", beta=0.3), GradVac(beta=0.3, eps=0.0)
     turned = 0
     for seed in range(12):
         gradient_TW = gradients(4, seed) + 0.7 * gradients(1, 99)  # cosines mostly above 0: goals that PCGrad has not
@@ -78,9 +84,7 @@ def test_gradvac_does_too_step_after_step(monkeypatch: pytest.MonkeyPatch) -> No
         wanted_W = theirs(gradient_TW)
         monkeypatch.undo()
         torch.testing.assert_close(weights_T @ gradient_TW, wanted_W, rtol=1e-9, atol=1e-9)
-        pcgrad_T = aggregators.create("pcgrad").weights(
-            gradient_TW @ gradient_TW.T, torch.Generator().manual_seed(seed)
-        )
+        pcgrad_T = weighing("pcgrad").weights(gradient_TW @ gradient_TW.T, torch.Generator().manual_seed(seed))
         turned += not torch.allclose(pcgrad_T, weights_T)
     assert turned > 6
 

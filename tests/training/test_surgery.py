@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from polytask.aggregators.base import aggregators
+from polytask.aggregators.base import GramianAggregator, aggregators
 from polytask.assembly.parts import Parts
 from polytask.balance.base import LossBalance, balances
 from polytask.encoder.base import Encoder, WordEmbedding
@@ -36,6 +36,14 @@ from polytask.runtime.keys import torch_generator
 from polytask.training.gradients import Conflicts, added_up, cosines, gramian
 from polytask.training.step import Step
 
+
+def weighing(name: str, **options: object) -> GramianAggregator:
+    """Return a member that says with which weights gradients are added up."""
+    member = aggregators.create(name, **options)
+    assert isinstance(member, GramianAggregator)
+    return member
+
+
 Tiny = Callable[..., dict[str, Any]]
 PartsOf = Callable[[Mapping[str, Any]], Parts]
 StepOf = Callable[..., Step]
@@ -44,6 +52,7 @@ TASKS = ["sentiment", "paraphrase", "similarity"]
 PAIRS = ["sentiment~paraphrase", "sentiment~similarity", "paraphrase~similarity"]
 JOINT = {"steps": 6, "batch_size": 10, "learning_rate": 1e-3, "mixing": "joint", "clip": 0}
 SURGERY = [name for name in aggregators.names() if aggregators.create(name).constant(2) is None]
+BY_WEIGHTS = [name for name in SURGERY if issubclass(aggregators.member(name), GramianAggregator)]
 
 
 class Truth:
@@ -106,7 +115,7 @@ def weights_after(step: Step, steps: int) -> dict[str, Tensor]:
 # -- aggregators -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SURGERY)
+@pytest.mark.parametrize("name", BY_WEIGHTS)
 def test_the_encoder_gets_the_combination_and_heads_keep_their_own(
     tiny: Tiny, parts_of: PartsOf, step_of: StepOf, name: str
 ) -> None:
@@ -115,7 +124,7 @@ def test_the_encoder_gets_the_combination_and_heads_keep_their_own(
     step(0)
     trunk_Tn = truth.trunk_Tn()
     generator = torch_generator(parts.recipe.seed, 0, 0, "aggregator")
-    weights_T = aggregators.create(name).weights(trunk_Tn @ trunk_Tn.T, generator)
+    weights_T = weighing(name).weights(trunk_Tn @ trunk_Tn.T, generator)
     assert not torch.allclose(weights_T, weights_T[0].expand(3), rtol=1e-3)
     found = taken(step)
     assert_near(trunk_of(found, parts.model), weights_T @ trunk_Tn, 1e-3)
@@ -208,13 +217,13 @@ def test_a_gradient_too_short_for_any_weight_counts_as_zero() -> None:
     assert gramian_TT[0, 2] == gramian(gradient_Tn[::2])[0, 1]
 
 
-@pytest.mark.parametrize("name", SURGERY)
+@pytest.mark.parametrize("name", BY_WEIGHTS)
 @pytest.mark.parametrize("scale", [1e-21, 1e-24, 1e-28, 1e-33, 0.0])
 def test_a_task_as_good_as_learned_does_no_harm(name: str, scale: float) -> None:
     for seed in range(4):
         gradient_Tn = torch.randn(3, 200, generator=torch.Generator().manual_seed(seed))
         gradient_Tn[1] = scale * (gradient_Tn[1] - 0.3 * gradient_Tn[0])
-        weights_T = aggregators.create(name).weights(gramian(gradient_Tn), torch.Generator().manual_seed(seed))
+        weights_T = weighing(name).weights(gramian(gradient_Tn), torch.Generator().manual_seed(seed))
         assert weights_T.isfinite().all()
         assert added_up(gradient_Tn, weights_T).norm().isfinite()
 
@@ -259,7 +268,7 @@ def test_famo_scales_trunk_and_heads_by_the_losses_of_the_batch(
     weights["paraphrase"] *= 3.0
     trunk_Tn = truth.trunk_Tn(weights)
     generator = torch_generator(parts.recipe.seed, 0, 0, "aggregator")
-    combined_n = aggregators.create(aggregator).weights(trunk_Tn @ trunk_Tn.T, generator) @ trunk_Tn
+    combined_n = weighing(aggregator).weights(trunk_Tn @ trunk_Tn.T, generator) @ trunk_Tn
     found = taken(step)
     assert_near(trunk_of(found, parts.model), combined_n, 1e-3)
     for task in TASKS:

@@ -7,14 +7,14 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from .base import Aggregator, aggregators
+from .base import GramianAggregator, aggregators
 from .roots import Floats, scaled
 
 _STATIONARY = 1e-9  # of the gradients' mean length: a combination this short has no direction
 
 
 @aggregators.register("cagrad")
-class CAGrad(Aggregator):
+class CAGrad(GramianAggregator):
     """Helps the worst task as much as it can within a ball around the average gradient (CAGrad; B. Liu et al. 2021, alg. 1).
 
     ``c``: the ball's radius, in lengths of the average; below 1 the average loss is what is minimised in the end.

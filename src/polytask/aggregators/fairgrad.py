@@ -3,12 +3,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Aggregator, aggregators
+from .base import GramianAggregator, aggregators
 from .fairness import fair
 
 
 @aggregators.register("fairgrad")
-class FairGrad(Aggregator):
+class FairGrad(GramianAggregator):
     """The α-fair weights, those with Gw = w^(−1/α) (FairGrad; Ban & Ji 2024, eq. 4).
 
     ``alpha``: 1 is proportional fairness, which is Nash-MTL's; 2 the least potential delay; ∞ would be max-min fairness.

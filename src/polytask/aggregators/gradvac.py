@@ -5,13 +5,13 @@ import math
 import torch
 from torch import Tensor
 
-from .base import Aggregator, aggregators
+from .base import GramianAggregator, aggregators
 
 _LARGEST = 1.0 - 1e-6  # of a cosine to reach: 1 would take infinitely much of the other gradient
 
 
 @aggregators.register("gradvac")
-class GradVac(Aggregator):
+class GradVac(GramianAggregator):
     """Turns each gradient to the cosine that it usually has with each other, where it is lower (Wang et al. 2021, alg. 1).
 
     Row i of ``combination_TT`` is all there is to track of gradient i, as in PCGrad; ``usual_TT`` is the paper's φ̂, an

@@ -3,11 +3,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Aggregator, aggregators
+from .base import GramianAggregator, aggregators
 
 
 @aggregators.register("sum")
-class Sum(Aggregator):
+class Sum(GramianAggregator):
     """Adds the tasks' gradients up: the gradient of the summed losses (Jeon, CS224N report, §5.4)."""
 
     def constant(self, tasks: int) -> float:
@@ -18,7 +18,7 @@ class Sum(Aggregator):
 
 
 @aggregators.register("mean")
-class Mean(Aggregator):
+class Mean(GramianAggregator):
     """Averages the tasks' gradients of the encoder, and heads keep their own whole.
 
     Where the losses are averaged, heads learn from a T-th of theirs, too: that is the balance "mean" (with the sum).

@@ -5,12 +5,12 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from .base import Aggregator, aggregators
+from .base import GramianAggregator, aggregators
 from .roots import root, scaled
 
 
 @aggregators.register("mgda")
-class MGDA(Aggregator):
+class MGDA(GramianAggregator):
     """The shortest convex combination of the gradients, zero where no direction helps all (MGDA; Désidéri 2012).
 
     Sener & Koltun (2018, eq. 3) approach it by Frank-Wolfe steps. For few tasks it can be had exactly: of ‖Au‖² + (Σu − 1)²

@@ -3,11 +3,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Aggregator, aggregators
+from .base import GramianAggregator, aggregators
 
 
 @aggregators.register("pcgrad")
-class PCGrad(Aggregator):
+class PCGrad(GramianAggregator):
     """Projects each gradient off those that it conflicts with, in random order (Yu et al. 2020, alg. 1), and adds up.
 
     A projected gradient is a combination of the originals, so row i of ``combination_TT`` is all there is to track of

@@ -14,12 +14,12 @@ from torch import Tensor
 from torchjd.aggregation import AlignedMTLWeighting, IMTLGWeighting, UPGradWeighting
 from torchjd.linalg import DualConeProjector
 
-from .base import Aggregator, aggregators
+from .base import GramianAggregator, aggregators
 from .roots import cosines, root, scaled
 
 
 @aggregators.register("imtl_g")
-class IMTLG(Aggregator):
+class IMTLG(GramianAggregator):
     """Equal projections of the combined gradient on every task's own direction (IMTL-G; L. Liu et al. 2021, §3.1).
 
     Equal is not positive: the weights add up to 1, and where a short gradient agrees with long ones that do not agree with
@@ -34,7 +34,7 @@ class IMTLG(Aggregator):
 
 
 @aggregators.register("aligned_mtl")
-class AlignedMTL(Aggregator):
+class AlignedMTL(GramianAggregator):
     """Makes the gradients' principal components equally long, then averages (Aligned-MTL; Senushkin et al. 2023, alg. 1).
 
     ``scale``: as long as the shortest of them ("min", the paper's), the median one, or their root mean square ("rmse").
@@ -48,7 +48,7 @@ class AlignedMTL(Aggregator):
 
 
 @aggregators.register("upgrad")
-class UPGrad(Aggregator):
+class UPGrad(GramianAggregator):
     """Projects each gradient onto the cone of directions that conflict with none, and averages (Quinton & Rey 2024)."""
 
     def __init__(self) -> None:

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from polytask.aggregators.base import GramianAggregator
 from polytask.data.rows import TaskRows
 from polytask.encoder.base import Encoder
 from polytask.errors import NonFiniteLoss, first_ten, listed
@@ -329,8 +330,9 @@ class Step:
         if not gramian_TT.isfinite().all():
             return torch.full_like(buffers[0], math.nan)  # no method can weigh it; whoever reads the norm will tell
         generator = torch_generator(self.seed, self.stage.number, step, "aggregator")
-        weights_T = owed_T * aggregator.weights(gramian_TT, generator)
-        return added_up(buffers, weights_T)
+        if isinstance(aggregator, GramianAggregator):
+            return added_up(buffers, owed_T * aggregator.weights(gramian_TT, generator))
+        return aggregator.combine(buffers.mul_(owed_T.to(buffers)[:, None]), generator)
 
     def _cosines(self, work: _Work, gramians: Mapping[str, Tensor]) -> dict[str, float]:
         found: dict[str, float] = {}
