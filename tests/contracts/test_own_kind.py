@@ -79,8 +79,10 @@ class Closeness(Metric):
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     kinds.names()
     monkeypatch.setitem(kinds._members, "lengths", Lengths)
+    monkeypatch.setitem(kinds._origins, "lengths", "this test")
     metrics.names()
     monkeypatch.setitem(metrics._members, "closeness", Closeness)
+    monkeypatch.setitem(metrics._origins, "closeness", "this test")
 
 
 @pytest.mark.usefixtures("known")

@@ -16,6 +16,7 @@ from polytask.errors import CheckpointError, RecipeError, Remedy, RunFolderError
 from polytask.model import Model
 from polytask.recipe.facts import encoder_of
 from polytask.recipe.reading import Loaded, invalid, read_recipe
+from polytask.recipe.rules.names import name_rules
 from polytask.recipe.settings import Member, Recipe
 from polytask.run.folder import RunFolder
 from polytask.tasks.kinds.base import kinds
@@ -56,6 +57,7 @@ def open_run(path: Path) -> tuple[RunFolder, Loaded, dict[str, Any]]:
     _check_members(notes.get("members", []), path)
     tables.pop("resolved")
     recipe, problems = read_recipe(tables)
+    problems += [] if recipe is None else name_rules(recipe)
     if recipe is None or problems:
         raise invalid(str(folder.recipe), [f"{place}: {sentence}" for place, sentence in problems])
     try:

@@ -2,6 +2,7 @@
 
 - What a member says of its own options stands in its constructor; ``members`` asks each one once.
 - ``encoder``: the encoder's table, and what a recipe asks of an encoder that it has not.
+- ``names``: what tasks are called.
 - ``task``: one task, alone or beside the tasks that it borrows from.
 - ``stage``: one stage and its tasks.
 

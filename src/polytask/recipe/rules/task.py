@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterator
-from itertools import combinations
 from pathlib import Path
-
-from torch import nn
 
 from polytask.errors import listed, nearest, shown
 from polytask.heads.logits.base import heads
 from polytask.metrics.base import metrics
-from polytask.model import SHARED
 from polytask.recipe.facts import given_labels, is_auxiliary, kind_of, text_columns
 from polytask.recipe.reading import Problem
 from polytask.recipe.settings import Member, Recipe, RowsFrom, TaskSettings
 from polytask.tasks.kinds.base import Kind, kinds
 
 from .members import Made
-
-_LONGEST_NAME = 100
+from .names import name_rules
 
 _WITHOUT = {
     "head": "takes no 'head': it has its own, or none.",
@@ -37,7 +30,7 @@ _WITHOUT = {
 
 def task_rules(recipe: Recipe, made: Made) -> Iterator[Problem]:
     """Yield what is wrong with a recipe's tasks."""
-    yield from _names(recipe)
+    yield from name_rules(recipe)
     yield from _path("data", recipe.data)
     for name, task in recipe.tasks.items():
         where = f"tasks.{name}"
@@ -52,29 +45,6 @@ def task_rules(recipe: Recipe, made: Made) -> Iterator[Problem]:
         yield from _labels(where, task)
         for key in ("train", "dev"):
             yield from _path(f"{where}.{key}", getattr(task, key))
-
-
-def _names(recipe: Recipe) -> Iterator[Problem]:
-    for name, task in recipe.tasks.items():
-        # A task's name is part of file names, and the name of a module in torch's ModuleDict.
-        if len(name.encode()) > _LONGEST_NAME:
-            yield f"tasks.{name[:20]}…", f"a task's name has at most {_LONGEST_NAME} letters."
-        if not re.fullmatch(r"\w[\w-]*", name):
-            yield f"tasks.{name}", "a task's name is made of letters, digits, '_' and '-'."
-        elif hasattr(nn.ModuleDict(), name):
-            told = f"'{name}' means something to torch; give the task another name, such as '{name}_task'."
-            yield f"tasks.{name}", told
-        if name == SHARED and task.encoder != SHARED:
-            told = "an encoder of its own would be called 'shared', as the common one is; rename the task."
-            yield f"tasks.{name}.encoder", told
-    for one, other in combinations(recipe.tasks, 2):
-        if _folded(one) == _folded(other):
-            told = f"differs from '{one}' only in case: on some disks their files would be the same."
-            yield f"tasks.{other}", told
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).casefold()
 
 
 def _path(place: str, path: object) -> Iterator[Problem]:
