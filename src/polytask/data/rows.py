@@ -14,7 +14,7 @@ from torch import Tensor
 from polytask.packing import PackedBatch, RowBatch
 from polytask.runtime.keys import Key
 
-from .tokens import Ids, TokenColumn, Tokenizer, keep_lengths
+from .tokens import Ids, TokenColumn, Tokenizer, keep_lengths, tokenize
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,14 @@ class TaskRows:
     columns: tuple[TokenColumn, ...]
     ids: Sequence[str]
     labels_N: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls, *columns: Sequence[str], tokenizer: Tokenizer, labels_N: Tensor | None = None, max_length: int = 128
+    ) -> TaskRows:
+        """Return the rows of one column of texts, or of two whose texts are joined into one input; ids count from 0."""
+        tokens = tuple(tokenize(column, tokenizer) for column in columns)
+        return cls(Layout(tokenizer, max_length), tokens, [str(row) for row in range(len(columns[0]))], labels_N)
 
     def __len__(self) -> int:
         return len(self.columns[0])

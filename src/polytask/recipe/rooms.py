@@ -8,6 +8,7 @@ from polytask.aggregators.base import aggregators
 from polytask.balance.base import balances
 from polytask.data.augment.base import augmentations
 from polytask.data.mixing.base import mixings
+from polytask.errors import UserError, listed, nearest
 from polytask.evaluation.aggregates.base import aggregates
 from polytask.evaluation.formats.base import formats
 from polytask.heads.logits.base import heads
@@ -38,3 +39,12 @@ ROOMS: tuple[Registry[Any], ...] = (
 
 ROOM_CALLED = {registry.room: registry for registry in ROOMS}
 """By the name that ``InRoom`` and ``polytask list`` use."""
+
+
+def room(name: str) -> Registry[Any]:
+    """Return the registry of an open room: ``room("aggregators").create("pcgrad")``. Raises UserError with the near miss."""
+    if name not in ROOM_CALLED:
+        raise UserError(
+            f"There is no room '{name}'.{nearest(name, ROOM_CALLED)} There are {listed(sorted(ROOM_CALLED))}."
+        )
+    return ROOM_CALLED[name]
