@@ -16,11 +16,15 @@ from polytask.recipe.toml import read_toml
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    page.name: page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+SHOWN = "\n".join(PAGES[name] for name in ("README.md", "recipe.md", "commands.md", "results.md"))
 TECHNIQUES = (ROOT / "docs" / "techniques.md").read_text(encoding="utf-8")
 COURSE = ROOT / "src" / "polytask" / "recipes" / "cs224n.toml"
 
 
-def blocks(language: str, text: str = README) -> list[str]:
+def blocks(language: str, text: str = SHOWN) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.S)
 
 
@@ -51,7 +55,27 @@ def test_every_command_is_one() -> None:
         for line in lines
         if "polytask" in (words := shlex.split(line, comments=True))
     ]
-    table = re.findall(r"^\| `polytask ([\w-]+)", README, re.M)
+    table = re.findall(r"^\| `polytask ([\w-]+)", SHOWN, re.M)
     assert len(used) > 5
     assert {*used, *table} <= known
     assert known <= {*used, *table, "schema", "weights"}
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len(README.split()) <= 1300
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    folder = ROOT if page == "README.md" else ROOT / "docs"
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", PAGES[page])
+    assert [link for link in links if not (folder / link).exists()] == []
+
+
+def test_the_tree_is_the_houses() -> None:
+    named = set(re.findall(r"^[├└]── ([\w.]+)", README, re.M))
+    source = ROOT / "src" / "polytask"
+    there = {
+        path.name for path in source.iterdir() if not path.name.startswith(("__main__", "__pycache__", "py.typed"))
+    }
+    assert named == there
