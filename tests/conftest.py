@@ -91,7 +91,7 @@ def trained(tiny: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPa
     """A finished run of the tiny recipe; to look at, not to change."""
     from polytask.jobs.train import train
 
-    return train(tiny(), tmp_path_factory.mktemp("trained") / "run")
+    return train(tiny(), tmp_path_factory.mktemp("trained") / "run").folder
 
 
 @pytest.fixture

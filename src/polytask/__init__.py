@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from polytask.heads.pooling.base import Pooling
     from polytask.heads.task import TaskHead
     from polytask.inference.predictor import Predictor, load
+    from polytask.jobs.run import Run
     from polytask.jobs.train import resume, train
     from polytask.metrics.base import Metric
     from polytask.model import Model
@@ -71,6 +72,7 @@ _PLACES = {
     "polytask.heads.pooling.base": ("Pooling",),
     "polytask.heads.task": ("TaskHead",),
     "polytask.inference.predictor": ("Predictor", "load"),
+    "polytask.jobs.run": ("Run",),
     "polytask.jobs.train": ("resume", "train"),
     "polytask.metrics.base": ("Metric",),
     "polytask.model": ("Model",),
@@ -102,6 +104,7 @@ __all__ = [
     "Predictor",
     "RecipeError",
     "Regularizer",
+    "Run",
     "RunFolderError",
     "StorageError",
     "TableError",

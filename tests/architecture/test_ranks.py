@@ -14,11 +14,12 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src"
 RANKS = {
-    13: ("__main__",),
-    12: ("cli",),
-    11: ("",),  # polytask/__init__.py, the door
-    10: ("starter",),
-    9: ("jobs", "inference"),
+    14: ("__main__",),
+    13: ("cli",),
+    12: ("",),  # polytask/__init__.py, the door
+    11: ("starter",),
+    10: ("jobs",),
+    9: ("inference",),
     8: ("assembly",),
     7: ("recipe", "training"),
     6: ("evaluation", "regularizers"),

@@ -252,7 +252,7 @@ def test_a_run_resumes_bit_for_bit_and_notices_changed_files(
         kind={"name": "classification", "class_weights": "balanced", "focal": 1.0},
     )
     (folder / "more.csv").write_text("text\nrather good\n")
-    whole = train(recipe, tmp_path / "whole")
+    whole = train(recipe, tmp_path / "whole").folder
     run = tmp_path / "left"
     with pytest.raises(Interrupted):
         train(recipe | {"checkpoint_every": 2}, run, watcher=StopAt(5))
@@ -277,7 +277,7 @@ def test_balanced_weights_are_numbers_in_the_run_so_that_no_one_reads_train_agai
         "text,label\n" + "".join(f"{text} {n},{label}\n" for n, (text, label) in enumerate(rows))
     )
     recipe = films({"epochs": 1, "batch_size": 5}, kind=kind, labels=["0", "2", "4"])
-    run = train(recipe, tmp_path / "run")
+    run = train(recipe, tmp_path / "run").folder
     written = tomllib.loads((run / "recipe.toml").read_text())
     assert written["tasks"]["films"]["kind"]["class_weights"] == "balanced"  # so that other tables settle it anew
     assert written["resolved"]["settled"]["films"] == {"class_weights": [10 / 6, 10 / 6, 10 / 18]}
@@ -319,14 +319,14 @@ def test_scores_that_were_evened_out_are_learned_in_units_of_their_new_spread(ti
     recipe = tiny({"epochs": 4, "batch_size": 10, "learning_rate": 1e-8}, only=("similarity",))
     recipe["tasks"]["similarity"] |= {"train": rows, "text": ["a", "b"], "label": "s", "resample": "over"}
     del recipe["tasks"]["similarity"]["dev"]
-    journal = RunFolder(train(recipe, tmp_path / "run")).journal_path.read_text().splitlines()
+    journal = RunFolder(train(recipe, tmp_path / "run").folder).journal_path.read_text().splitlines()
     losses = [event["losses"]["similarity"] for event in map(json.loads, journal) if event["event"] == "step"]
     assert np.mean(losses) == pytest.approx(1.0, abs=0.1)  # in units of the table's own spread it would be 2
 
 
 def test_the_journal_counts_the_rows_of_a_resampled_pass(films: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     recipe = films({"epochs": 1, "batch_size": 5}, resample="over", phrases="trees.txt", dev=None)
-    run = train(recipe, tmp_path / "run")
+    run = train(recipe, tmp_path / "run").folder
     events = [json.loads(line) for line in RunFolder(run).journal_path.read_text().splitlines()]
     (data,) = (event for event in events if event["event"] == "data")
     steps = [event for event in events if event["event"] == "step"]

@@ -139,7 +139,7 @@ def survivor(crashed: Callable[..., Path], tmp_path: Path) -> Survivor:
     """Trains a recipe, once in one go and once with a crash and a resumption, and returns the run after comparing them."""
 
     def survive(recipe: dict[str, Any]) -> Path:
-        whole, run = train(recipe, tmp_path / "whole"), crashed(recipe, tmp_path / "run", 3)
+        whole, run = train(recipe, tmp_path / "whole").folder, crashed(recipe, tmp_path / "run", 3)
         resume(run)
         same_runs(whole, run)
         return whole

@@ -104,7 +104,7 @@ def test_a_checkpoint_scores_exactly_what_the_journal_recorded(tiny: Tiny, tmp_p
     from polytask.jobs.train import train
 
     stage = {"epochs": 2, "batch_size": 10, "learning_rate": 1e-3, "evaluate_every": 6}
-    run = train(tiny(stage, precision=precision, aggregate="cs224n"), tmp_path / "run")
+    run = train(tiny(stage, precision=precision, aggregate="cs224n"), tmp_path / "run").folder
     events = [event for event in read_journal(run / "journal.jsonl") if event["event"] == "evaluation"]
     assert len(events) == 6
     best = max(events, key=lambda event: float(event["aggregate"]))

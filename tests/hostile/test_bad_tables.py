@@ -78,14 +78,14 @@ HEAD = "id,text,label\n"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Path:
     """A finished run of a task with the labels yes and no."""
-    return train(recipe_of(ROWS), tmp_path_factory.mktemp("run") / "run")
+    return train(recipe_of(ROWS), tmp_path_factory.mktemp("run") / "run").folder
 
 
 @pytest.fixture(scope="module")
 def scores_run(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Path:
     """A finished run of a regression from 0 to 5."""
     rows = [{**row, "label": n % 5} for n, row in enumerate(ROWS)]
-    return train(recipe_of(rows, kind=SCORES), tmp_path_factory.mktemp("scores") / "run")
+    return train(recipe_of(rows, kind=SCORES), tmp_path_factory.mktemp("scores") / "run").folder
 
 
 SCORES = {"name": "regression", "range": [0.0, 5.0]}

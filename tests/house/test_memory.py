@@ -71,7 +71,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Path:
     task = {"kind": "classification", "train": rows, "text": "text", "label": "label", "max_length": 16}
     encoder = {"layers": 1, "width": 16, "heads": 2, "hidden": 16}
     recipe = {"device": "cpu", "precision": "float32", "encoder": encoder, "tasks": {"t": task}}
-    return train(recipe | {"stages": [{"steps": 1, "batch_size": 4}]}, tmp_path_factory.mktemp("memory") / "run")
+    return train(recipe | {"stages": [{"steps": 1, "batch_size": 4}]}, tmp_path_factory.mktemp("memory") / "run").folder
 
 
 def test_reading_and_tokenising_does_not_grow_with_the_table(tmp_path: Path) -> None:

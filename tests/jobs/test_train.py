@@ -68,7 +68,7 @@ def test_tables_in_memory_train_like_files_and_can_be_resumed(
         polytask.train(recipe, tmp_path / "run", watcher=StopAt(20))
     del recipe
     (tmp_path / "run").rename(tmp_path / "kept")  # even elsewhere: the tables are in the folder
-    assert polytask.resume(tmp_path / "kept") == tmp_path / "kept"
+    assert polytask.resume(tmp_path / "kept").folder == tmp_path / "kept"
     assert (tmp_path / "kept" / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
 
@@ -76,7 +76,7 @@ def test_columns_that_no_task_reads_may_hold_anything(tiny: Tiny, tables: Path, 
     recipe = tiny({"steps": 1}, only=("sentiment",))
     rows: list[dict[str, Any]] = [{**row, "extra": ["a", "list"]} for row in rows_of(tables / "sentiment-train.csv")]
     recipe["tasks"]["sentiment"]["train"] = rows
-    run = train(recipe, tmp_path / "run")
+    run = train(recipe, tmp_path / "run").folder
     assert polytask.load(run).evaluate("train").tasks["sentiment"].rows == 60
 
 
@@ -89,7 +89,7 @@ def test_a_broken_row_in_memory_is_told_and_not_dropped(tiny: Tiny, tables: Path
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     recipe["tasks"]["sentiment"]["bad_rows"] = "skip"
-    run = train(recipe, tmp_path / "run")
+    run = train(recipe, tmp_path / "run").folder
     assert polytask.load(run).evaluate("train").tasks["sentiment"].rows == 59
 
 
@@ -97,7 +97,7 @@ def test_values_in_memory_are_read_as_a_table_would_spell_them(tiny: Tiny, tmp_p
     recipe = tiny({"steps": 1, "batch_size": 2}, only=("paraphrase",))
     rows = [{"sentence1": f"One {n}", "sentence2": f"Two {n}", "is_duplicate": n % 2 == 0} for n in range(6)]
     recipe["tasks"]["paraphrase"] |= {"train": rows, "dev": rows}
-    labels = polytask.load(train(recipe, tmp_path / "run")).tasks["paraphrase"].kind.names
+    labels = polytask.load(train(recipe, tmp_path / "run").folder).tasks["paraphrase"].kind.names
     assert labels == ["false", "true"]
 
 
@@ -111,7 +111,7 @@ def test_a_mapping_that_is_no_recipe_is_an_error_like_any_other(tiny: Tiny, tmp_
 def test_paths_may_be_path_objects(tiny: Tiny, tables: Path, tmp_path: Path) -> None:
     recipe = tiny({"steps": 1}, only=("sentiment",))
     recipe["tasks"]["sentiment"]["train"] = tables / "sentiment-train.csv"
-    assert train(recipe, str(tmp_path / "run")) == tmp_path / "run"
+    assert train(recipe, str(tmp_path / "run")).folder == tmp_path / "run"
 
 
 # -- dry runs --------------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def test_two_tables_become_a_recipe_that_trains(tables: Path, tmp_path: Path, ow
     assert recipe.tasks["similarity"].dev == 0.1
     assert recipe.tasks["similarity"].text == ["sentence1", "sentence2"]
     out.write_text(text.replace('checkpoint = "minilm"', NEW), encoding="utf-8")
-    run = train(out, tmp_path / "run", overrides=["stages.0.epochs=1"])
+    run = train(out, tmp_path / "run", overrides=["stages.0.epochs=1"]).folder
     found = polytask.load(run).evaluate()
     assert found.tasks.keys() == {"sentiment", "similarity"}
     with pytest.raises(RecipeError, match="already exists"):
@@ -195,7 +195,7 @@ def test_the_baseline_trains_an_lstm_of_its_own_for_each_task(tables: Path, tmp_
     files = [f"tasks.{t}.{split}={name}-{split}.csv" for t, name in named.items() for split in ("train", "dev")]
     small = [f"data={tables}", "device=cpu", "encoder.width=16", "encoder.hidden=8", *files]
     quick = [f"stages.{number}.{key}" for number in range(3) for key in ("epochs=6", "learning_rate=1e-2")]
-    folder = train("bilstm", tmp_path / "run", overrides=[*small, *quick])
+    folder = train("bilstm", tmp_path / "run", overrides=[*small, *quick]).folder
     events = [json.loads(line) for line in RunFolder(folder).journal_path.read_text().splitlines()]
     run = polytask.load(folder)
     for number, task in enumerate(named):
@@ -228,7 +228,7 @@ def test_the_quickstart_ends_with_a_run_and_what_to_type_next(
             for task in ("sentiment", "paraphrase", "similarity")
             for rows in ("max_rows", "dev_rows")
         ]
-        return train(recipe, out, watcher=watcher, overrides=[*rows, "stages.0.epochs=1"])
+        return train(recipe, out, watcher=watcher, overrides=[*rows, "stages.0.epochs=1"]).folder
 
     fetched: list[str] = []
     monkeypatch.setattr(room, "get", fetched.append)
@@ -244,7 +244,7 @@ def test_the_quickstart_ends_with_a_run_and_what_to_type_next(
     assert any(str(tmp_path / "quickstart" / "run") in command for command in done.commands)
     with pytest.raises(RunFolderError, match="already exists and is not empty"):
         room.quickstart(tmp_path / "quickstart")
-    assert resume(tmp_path / "quickstart" / "run")
+    assert resume(tmp_path / "quickstart" / "run").folder
 
 
 @pytest.mark.slow

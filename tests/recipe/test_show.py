@@ -76,7 +76,7 @@ def test_a_recipe_with_everything_says_the_same_spelt_out(tiny: Tiny) -> None:
 
 
 def test_a_run_keeps_its_recipe_spelt_out_and_what_train_settled_apart(tiny: Tiny, tmp_path: Path) -> None:
-    run = train(tiny({"steps": 1}), tmp_path / "run")
+    run = train(tiny({"steps": 1}), tmp_path / "run").folder
     written = tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8"))
     kind = written["tasks"]["similarity"]["kind"]
     assert kind == {"name": "regression", "range": [0.0, 5.0], "output": "standard"}

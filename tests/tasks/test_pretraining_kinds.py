@@ -115,7 +115,7 @@ def run(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of all four tasks, three of them auxiliary."""
     recipe = pretraining(tiny, {**STAGE, "mixing": "joint", "aggregator": "pcgrad"})
     recipe["tasks"]["paraphrase"]["evaluate"] = False
-    return train(recipe, tmp_path_factory.mktemp("auxiliary") / "run")
+    return train(recipe, tmp_path_factory.mktemp("auxiliary") / "run").folder
 
 
 def test_auxiliary_tasks_are_trained_on_and_not_judged_by(run: Path) -> None:
@@ -150,7 +150,7 @@ def test_where_all_tasks_are_auxiliary_none_is_evaluated(tiny: Tiny, tmp_path: P
     said: list[str] = []
     build(load_recipe(recipe), said.append)
     assert "Task 'sentiment': its dev table is not scored, because of evaluate = false." in said
-    predictor = load(train(recipe, tmp_path / "run"))
+    predictor = load(train(recipe, tmp_path / "run").folder)
     with pytest.raises(UserError, match="Every task of this run is auxiliary: none is evaluated"):
         predictor.evaluate()
 
@@ -183,7 +183,7 @@ def test_a_language_model_reads_texts_whole_that_are_too_long_for_one_input(tiny
 
 def test_with_a_dev_table_pretraining_is_judged_like_any_task(tiny: Tiny, tmp_path: Path) -> None:
     recipe = pretraining(tiny, {**STAGE, "tasks": ["words", "pairs"]}, words={"dev": 0.2}, pairs={"dev": 0.3})
-    run = train(recipe, tmp_path / "run")
+    run = train(recipe, tmp_path / "run").folder
     (event,) = [event for event in read_journal(run / "journal.jsonl") if event["event"] == "evaluation"]
     scores = event["scores"]
     assert scores["words"].keys() == {"rows", "accuracy", "perplexity"}
@@ -211,7 +211,7 @@ def test_the_checkpoints_own_head_is_taken_up_and_kept_in_the_run(tiny: Tiny, tm
     parts = build(load_recipe(recipe), told.append)
     assert "Task 'words': the masked-language-model head is the checkpoint's own." in told
     assert_holds(parts.model.head("words"), stored)
-    run = train(recipe | {"stages": [{**STAGE, "tasks": ["sentiment"]}]}, tmp_path / "run")
+    run = train(recipe | {"stages": [{**STAGE, "tasks": ["sentiment"]}]}, tmp_path / "run").folder
     assert_holds(load(run, checkpoint="last").model.head("words"), stored)
 
 
@@ -252,5 +252,5 @@ def test_texts_in_memory_need_no_label(tiny: Tiny, tmp_path: Path) -> None:
     recipe = tiny({**STAGE, "tasks": ["words"]}, only=("sentiment",))
     texts = [{"text": f"a text about number {number}", "other": None} for number in range(12)]
     recipe["tasks"]["words"] = {"kind": "mlm", "train": texts, "text": "text"}
-    run = train(recipe, tmp_path / "run")
+    run = train(recipe, tmp_path / "run").folder
     assert load(run).predict("words", ["a text"])[0] > 1

@@ -133,7 +133,7 @@ def recipe(tiny: Tiny) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def whole(recipe: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that no fault met."""
-    return train(recipe, tmp_path_factory.mktemp("faults") / "whole")
+    return train(recipe, tmp_path_factory.mktemp("faults") / "whole").folder
 
 
 def go_on(recipe: dict[str, Any], run: Path) -> None:

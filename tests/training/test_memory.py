@@ -109,7 +109,7 @@ def test_a_run_says_so_once_and_a_resumed_one_goes_on_with_what_fits(tiny: Tiny,
     recipe = tiny(STAGE, checkpoint_every=2)
     with pytest.MonkeyPatch.context() as patch:
         SmallMemory(4, patch)
-        whole = train(recipe, tmp_path / "whole")
+        whole = train(recipe, tmp_path / "whole").folder
         notes = Notes()
         with pytest.raises(Interrupted):
             train(recipe, tmp_path / "run", watcher=StopAt(4))

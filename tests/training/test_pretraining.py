@@ -55,7 +55,7 @@ def test_a_crash_in_pretraining_or_after_it_leaves_no_trace(
         precision=precision,
         checkpoint_every=4,
     )
-    whole = train(recipe, tmp_path / "whole")
+    whole = train(recipe, tmp_path / "whole").folder
     steps = sum(event["event"] == "step" for event in read_journal(whole / "journal.jsonl"))
     assert steps == 6 + 6 + 16
     for place in {"float32": (3, 6, 9, 14), "bfloat16": (9,)}[precision]:
@@ -167,7 +167,7 @@ def test_a_language_model_learns_its_domain(tiny: Tiny, tmp_path: Path) -> None:
     recipe["tasks"]["words"] |= {"dev": 0.1, "max_rows": None}
     before = build(load_recipe(recipe))
     fresh = scored(before, "words")
-    run = train(recipe, tmp_path / "run")
+    run = train(recipe, tmp_path / "run").folder
     learnt = load(run, checkpoint="last").evaluate("dev", "words").tasks["words"].values
     assert learnt["perplexity"] < 0.6 * fresh["perplexity"]
     assert learnt["accuracy"] > fresh["accuracy"] + 0.1
@@ -197,7 +197,7 @@ def test_ranking_brings_paraphrases_together(tmp_path: Path) -> None:
         },
         "stages": [{"tasks": ["pairs"], "epochs": 5, "learning_rate": 1e-3, "evaluate_every": 1000}],
     }
-    run = train(recipe, tmp_path / "run")
+    run = train(recipe, tmp_path / "run").folder
     parts = build(load_recipe(recipe))
     fresh = scored(parts, "pairs")
     learnt = load(run).evaluate("dev", "pairs").tasks["pairs"]

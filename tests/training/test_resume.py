@@ -153,7 +153,7 @@ def assert_same(one: Path, other: Path) -> None:
 
 def whole_and_steps(recipe: Mapping[str, Any], tmp_path: Path) -> tuple[Path, int]:
     """Return a run that nothing interrupted, and how many steps it took."""
-    run = train(recipe, tmp_path / "whole")
+    run = train(recipe, tmp_path / "whole").folder
     steps = sum(event["event"] == "step" for event in journal(run))
     assert steps >= 12
     return run, steps
@@ -278,7 +278,7 @@ def test_a_crash_within_an_evaluation(tiny: Tiny, tmp_path: Path) -> None:
 def test_being_asked_to_stop_within_an_evaluation(tiny: Tiny, tmp_path: Path, task: str) -> None:
     for place, stages in enumerate((TWO_STAGES, MIXED["early stopping"])):
         recipe = tiny(*stages)
-        whole = train(recipe, tmp_path / f"whole-{place}")
+        whole = train(recipe, tmp_path / f"whole-{place}").folder
         run = tmp_path / f"run-{place}"
         with pytest.raises(Interrupted):
             train(recipe, run, watcher=InEvaluation(task))
@@ -306,7 +306,7 @@ def test_early_stopping_ends_a_stage_and_every_best_can_be_loaded(tiny: Tiny, tm
 def test_every_best_survives_a_stage_that_gives_up(tiny: Tiny, tmp_path: Path) -> None:
     # Only the aggregate counts for giving up; a task may have its best at that very evaluation.
     stage = {**STAGE, "epochs": 30, "evaluate_every": 2, "early_stopping": {"patience": 1, "minimum": 5.0}}
-    run = train(tiny(stage), tmp_path / "run")
+    run = train(tiny(stage), tmp_path / "run").folder
     steps = [event["step"] for event in journal(run) if event["event"] == "step"]
     assert steps == [1, 2, 3, 4]  # the second evaluation is not better by 5
     index = RunFolder(run).read_index()
@@ -409,7 +409,7 @@ def test_a_folder_that_a_process_trains_into_is_refused(tiny: Tiny, tmp_path: Pa
 def test_in_a_thread_there_are_no_signals_to_wait_for(tiny: Tiny, tmp_path: Path) -> None:
     done: list[Path] = []
     thread = threading.Thread(
-        target=lambda: done.append(train(tiny({**STAGE, "steps": 3} | {"epochs": None}), tmp_path / "run"))
+        target=lambda: done.append(train(tiny({**STAGE, "steps": 3} | {"epochs": None}), tmp_path / "run").folder)
     )
     thread.start()
     thread.join()

@@ -141,7 +141,7 @@ def test_own_encoders_begin_as_pretraining_left_the_shared_one(
         begun.append({name: tensor.clone() for name, tensor in self.weights().items()})
 
     monkeypatch.setattr(Step, "__init__", noted)
-    run = train(pretrained(tiny), tmp_path / "run")
+    run = train(pretrained(tiny), tmp_path / "run").folder
     drawn, words, last = begun
     for encoder, stage in (("sentiment", words), ("paraphrase", last)):
         assert_equal(encoder_part(stage, encoder), encoder_part(last, "shared"))
@@ -163,7 +163,7 @@ def encoder_part(weights: Mapping[str, Tensor], encoder: str) -> dict[str, Tenso
 def test_handing_down_leaves_no_trace_of_a_crash(tiny: Tiny, crashed: Crashed, tmp_path: Path, steps: int) -> None:
     recipe = pretrained(tiny, precision="bfloat16")
     recipe["stages"][0]["average"] = 0.9
-    whole = train(recipe, tmp_path / "whole")
+    whole = train(recipe, tmp_path / "whole").folder
     run = crashed(recipe, tmp_path / "run", steps)
     resume(run)
     same_runs(whole, run)
@@ -191,7 +191,7 @@ def test_a_stage_of_one_task_leaves_all_else_as_it_was(
     if sharing == "own":
         own(recipe)
     before = dict(build(load_recipe(recipe)).model.named_parameters())
-    after = weights_of(train(recipe, tmp_path / "run"))
+    after = weights_of(train(recipe, tmp_path / "run").folder)
     assert before.keys() == after.keys()
     moved = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     encoder = "sentiment" if sharing == "own" else "shared"
@@ -220,10 +220,10 @@ def test_only_the_active_tasks_encoder_has_an_optimizer(tiny: Tiny, parts_of: Pa
 
 def test_one_task_does_not_hear_of_another(tiny: Tiny, tmp_path: Path) -> None:
     """What a task becomes does not depend on what an earlier stage did to another."""
-    together = weights_of(train(separate(tiny), tmp_path / "together"))
+    together = weights_of(train(separate(tiny), tmp_path / "together").folder)
     other = separate(tiny)
     other["stages"][0] |= {"learning_rate": 1e-2, "steps": 2}
-    changed = weights_of(train(other, tmp_path / "other"))
+    changed = weights_of(train(other, tmp_path / "other").folder)
     for task in ("paraphrase", "similarity"):
         assert_equal(part_of(together, task, task), part_of(changed, task, task))
     assert not torch.equal(
@@ -279,7 +279,7 @@ FIRSTS = {"sentiment": "accuracy", "paraphrase": "accuracy", "similarity": "pear
 
 def test_the_joint_best_takes_each_own_encoder_at_its_best(tiny: Tiny, tmp_path: Path) -> None:
     recipe = separate(tiny)
-    run = train(recipe, tmp_path / "run")
+    run = train(recipe, tmp_path / "run").folder
     index, events = RunFolder(run).read_index(), evaluations(run)
     best = load(run).evaluate().to_json()
     chosen = []
@@ -296,7 +296,7 @@ def test_the_joint_best_takes_each_own_encoder_at_its_best(tiny: Tiny, tmp_path:
 
 
 def test_dev_predictions_are_those_of_the_joint_best(tiny: Tiny, tables: Path, tmp_path: Path) -> None:
-    run = train(separate(tiny), tmp_path / "run")
+    run = train(separate(tiny), tmp_path / "run").folder
     predictor = load(run)
     for task in TASKS:
         predictor.predict_table(task, tables / f"{task}-dev.csv", tmp_path / "out.jsonl", "jsonl")
@@ -325,7 +325,7 @@ def test_a_stage_does_not_evaluate_anew_what_it_cannot_change(tiny: Tiny, tmp_pa
     shared = build(load_recipe(tiny({"tasks": ["sentiment"]}, {"tasks": ["sentiment"], "train": "heads"})))
     assert [touched_tasks(shared.model, stage) for stage in shared.stages] == [set(TASKS), {"sentiment"}]
     watcher = Evaluated()
-    run = train(recipe, tmp_path / "run", watcher=watcher)
+    run = train(recipe, tmp_path / "run", watcher=watcher).folder
     assert watcher.seen == [{"sentiment"}, {"paraphrase"}, {"similarity"}]
     assert all(list(event["scores"]) == [*TASKS[: event["stage"] + 1]] for event in evaluations(run))
     last = load(run, checkpoint="last").evaluate().to_json()["tasks"]
@@ -337,7 +337,7 @@ def test_a_head_that_is_yet_to_be_trained_is_not_scored_and_cannot_make_a_best(t
     """Words first, then one task, then both: chance is in no aggregate, and the best is of the stage that has both."""
     later = [{**STAGE, "tasks": tasks, "evaluate_every": 2} for tasks in (["sentiment"], ["sentiment", "paraphrase"])]
     words = {**STAGE, "tasks": ["words"], "evaluate_every": 1}
-    run = train(with_words(tiny(words, *later, only=("sentiment", "paraphrase"))), tmp_path / "run")
+    run = train(with_words(tiny(words, *later, only=("sentiment", "paraphrase"))), tmp_path / "run").folder
     assert [(event["stage"], list(event["scores"]), event["best"]) for event in evaluations(run)][:3] == [
         (1, ["sentiment"], False),
         (1, ["sentiment"], False),
@@ -352,7 +352,7 @@ def test_a_head_that_is_yet_to_be_trained_is_not_scored_and_cannot_make_a_best(t
 def test_heads_that_nothing_trains_have_no_say_in_the_best(tiny: Tiny, tmp_path: Path) -> None:
     """Encoder and one head: the other heads stay as drawn, and what they score by chance does not choose."""
     recipe = tiny({**STAGE, "tasks": ["sentiment"], "steps": 12, "evaluate_every": 1})
-    run = train(recipe, tmp_path / "run")
+    run = train(recipe, tmp_path / "run").folder
     events = evaluations(run)
     scores = [event["scores"]["sentiment"]["accuracy"] for event in events]
     assert RunFolder(run).read_index().best == f"1-{events[scores.index(max(scores))]['step']:06d}"
@@ -365,7 +365,7 @@ def test_an_own_encoder_without_dev_rows_is_best_as_it_is_last(tiny: Tiny, tmp_p
     recipe = separate(tiny)
     for task in ("paraphrase", "similarity"):
         del recipe["tasks"][task]["dev"]
-    run = train(recipe, tmp_path / "run")
+    run = train(recipe, tmp_path / "run").folder
     best, last = load_file(run / "model.safetensors"), weights_of(run)
     peak = load_file(RunFolder(run).weights(RunFolder(run).read_index().best_of["sentiment"]))
     assert_equal(part_of(best, "sentiment", "sentiment"), part_of(peak, "sentiment", "sentiment"))
@@ -393,7 +393,7 @@ def test_early_stopping_listens_to_the_stages_own_tasks_within_the_stage(
         {**STAGE, **patience, "tasks": ["paraphrase", "similarity"]},
         drop=0.0,
     )
-    run = train(own(recipe) if sharing == "own" else recipe, tmp_path / "run")
+    run = train(own(recipe) if sharing == "own" else recipe, tmp_path / "run").folder
     for stage, tasks in enumerate((["sentiment"], ["paraphrase", "similarity"])):
         values = [
             sum(event["scores"][task][FIRSTS[task]] for task in tasks) / len(tasks)
@@ -421,7 +421,7 @@ def test_a_task_that_gets_better_by_chance_does_not_keep_anothers_stage_going(
 
     monkeypatch.setattr("polytask.training.loop.score", scripted)
     stopping = {"evaluate_every": 1, "early_stopping": {"patience": 2}, "steps": 9, "tasks": ["sentiment"]}
-    run = train(tiny({**STAGE, **stopping}), tmp_path / "run")
+    run = train(tiny({**STAGE, **stopping}), tmp_path / "run").folder
     assert len(evaluations(run)) == 3
 
 
@@ -429,7 +429,7 @@ def test_a_task_that_gets_better_by_chance_does_not_keep_anothers_stage_going(
 
 
 def test_each_own_encoder_can_be_saved(tiny: Tiny, tmp_path: Path) -> None:
-    predictor = load(train(own(tiny(STAGE), "sentiment"), tmp_path / "run"))
+    predictor = load(train(own(tiny(STAGE), "sentiment"), tmp_path / "run").folder)
     with pytest.raises(UserError, match="has the encoders 'sentiment' and 'shared'; name a task"):
         predictor.save_encoder(tmp_path / "any")
     words = {}

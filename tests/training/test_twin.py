@@ -104,7 +104,7 @@ def test_the_average_by_hand_and_training_goes_on_without_it(
 def test_what_is_scored_is_what_is_kept(tiny: Tiny, tmp_path: Path) -> None:
     recipe = tiny(STAGE | {"average": 0.8, "evaluate_every": 2}, STAGE | {"train": "heads"}, checkpoint_every=3)
     plain = tiny(STAGE | {"evaluate_every": 2}, STAGE | {"train": "heads"}, checkpoint_every=3)
-    runs = [train(chosen, tmp_path / name) for name, chosen in (("averaged", recipe), ("plain", plain))]
+    runs = [train(chosen, tmp_path / name).folder for name, chosen in (("averaged", recipe), ("plain", plain))]
     events = [read_journal(run / "journal.jsonl") for run in runs]
     steps = [[e["losses"] for e in found if e["event"] == "step" and e["stage"] == 0] for found in events]
     assert steps[0] == steps[1]

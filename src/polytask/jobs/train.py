@@ -31,6 +31,8 @@ from polytask.runtime.files import digest, write_text
 from polytask.runtime.processes import Processes, join
 from polytask.training.loop import checkpoint_name
 
+from .run import Run
+
 
 def train(
     recipe: str | Path | Mapping[str, Any],
@@ -39,12 +41,12 @@ def train(
     overrides: Iterable[str] = (),
     members: str | Path | None = None,
     watcher: Watcher | None = None,
-) -> Path:
+) -> Run:
     """Train a recipe (a TOML file, a bundled name, or tables as TOML would give them) into a new run folder.
 
     ``members`` is a folder whose files bring members of the open rooms. In a mapping, a task's ``train`` and ``dev`` may be
     lists of dicts or DataFrames; they are kept in the run folder.
-    Returns the folder. Raises RecipeError, TableError, CheckpointError, RunFolderError; Interrupted after Ctrl-C.
+    Raises RecipeError, TableError, CheckpointError, RunFolderError; Interrupted after Ctrl-C.
     """
     if members is not None:
         load_members(members)
@@ -63,7 +65,7 @@ def train(
             write_run(parts, folder, processes)
         processes.wait()
         parts.trainer(folder, watcher, processes).run()
-    return path
+    return Run.open(path)
 
 
 def resume(
@@ -72,7 +74,7 @@ def resume(
     elsewhere: bool = False,
     members: str | Path | None = None,
     watcher: Watcher | None = None,
-) -> Path:
+) -> Run:
     """Go on with an interrupted run; the result is what it would have been without the interruption, bit for bit.
 
     ``members`` is the folder of members from outside that it was started with, if any.
@@ -85,7 +87,7 @@ def resume(
     with folder.locked() if processes.leads else nullcontext():
         parts = rebuild(folder, watcher.note, processes, elsewhere=elsewhere)
         parts.trainer(folder, watcher, processes).run()
-    return Path(run)
+    return Run.open(run)
 
 
 def _apart(recipe: Mapping[str, Any], run: Path) -> tuple[dict[str, Any], dict[tuple[str, str], Source]]:
