@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from enum import StrEnum
@@ -348,6 +349,8 @@ def _leave(message: str, code: int) -> NoReturn:
 
 
 def _say_done(run: Path) -> None:
+    if os.environ.get("RANK", "0") != "0":
+        return  # one of several processes that torchrun started; the first one speaks
     typer.echo(f"Done. The run lies in {run}. Next: polytask evaluate {run}, or")
     typer.echo(f"  polytask predict {run} --task TASK FILE --output predictions.csv")
 

@@ -15,6 +15,7 @@ from polytask.errors import OutOfMemory
 from polytask.model import Model
 from polytask.packing import RowBatch
 from polytask.runtime.device import is_out_of_memory
+from polytask.runtime.processes import Processes
 from polytask.tasks.kinds.base import Kind, to_numpy
 from polytask.tasks.task import Task
 
@@ -23,16 +24,32 @@ from .predictions import Predictions
 _TOKENS = 8192
 
 
+ALONE = Processes()
+
+
 def predict_logits(
-    model: Model, task: Task, rows: TaskRows, device: torch.device, ticked: Callable[[int], None] = lambda rows: None
+    model: Model,
+    task: Task,
+    rows: TaskRows,
+    device: torch.device,
+    ticked: Callable[[int], None] = lambda rows: None,
+    processes: Processes = ALONE,
 ) -> Tensor:
-    """Return the logits ``(N, C)`` of all rows, in their order, without dropout. ``ticked`` is told of rows done."""
+    """Return the logits ``(N, C)`` of all rows, in their order, without dropout. ``ticked`` is told of rows done.
+
+    Several processes have a share of the rows each, and are all told the logits of all.
+    """
     training = model.training
     model.eval()
     order = np.argsort(rows.lengths, kind="stable")
     parts: list[Tensor] = []
     places: list[int] = []
     left = cut(order, rows.lengths, Cut(rows=0, tokens=_TOKENS))[::-1]
+    if processes.size > 1:
+        left = [some for chosen in left for some in np.array_split(chosen, processes.size)][
+            processes.rank :: processes.size
+        ]
+        left = [chosen for chosen in left if len(chosen)]
     try:
         with torch.inference_mode():
             while left:
@@ -47,7 +64,14 @@ def predict_logits(
                 ticked(len(chosen))
     finally:
         model.train(training)
-    return torch.cat(parts)[torch.from_numpy(np.argsort(places))]
+    if processes.size == 1:
+        return torch.cat(parts)[torch.from_numpy(np.argsort(places))]
+    # What the others have is 0 here: adding up exchanges it exactly, and without pickling anything.
+    all_NC = torch.zeros(len(rows), processes.most(parts[0].shape[1] if parts else 0))
+    if parts:
+        all_NC[places] = torch.cat(parts)
+    processes.add_up(all_NC)
+    return all_NC
 
 
 def _logits_if_they_fit(model: Model, task: Task, batch: RowBatch) -> Tensor | None:

@@ -15,8 +15,8 @@ from polytask.assembly.parts import Parts, build
 from polytask.data.tables.problems import RowProblems
 from polytask.data.tables.sources import Source, read_table
 from polytask.encoder.base import Encoder
-from polytask.errors import Remedy, RunFolderError
-from polytask.recipe.facts import text_columns
+from polytask.errors import RecipeError, Remedy, RunFolderError
+from polytask.recipe.facts import kind_of, text_columns
 from polytask.recipe.load import load_recipe
 from polytask.recipe.settings import Recipe, TaskSettings
 from polytask.recipe.toml import to_toml
@@ -50,13 +50,14 @@ def train(
     """
     if members is not None:
         load_members(members)
-    watcher = watcher or Watcher()
     processes = join()
+    watcher = _listening(watcher, processes)
     path = Path(out)
     tables: dict[tuple[str, str], Source] = {}
     if isinstance(recipe, Mapping):
         recipe, tables = _apart(recipe, path)
     loaded = load_recipe(recipe, overrides)
+    _check_whole_batches(loaded.recipe, processes)
     with RunFolder.claimed(path) if processes.leads else nullcontext(RunFolder(path)) as folder:
         for (name, split), table in tables.items():
             _keep(table, loaded.recipe.tasks[name], _place(path, name, split))
@@ -81,13 +82,28 @@ def resume(
     """
     if members is not None:
         load_members(members)
-    watcher = watcher or Watcher()
     processes = join()
+    watcher = _listening(watcher, processes)
     folder = RunFolder.open(Path(run))
     with folder.locked() if processes.leads else nullcontext():
         parts = rebuild(folder, watcher.note, processes, elsewhere=elsewhere)
         parts.trainer(folder, watcher, processes).run()
     return Run.open(run)
+
+
+def _listening(watcher: Watcher | None, processes: Processes) -> Watcher:
+    """Return who looks on in this process: what several processes do is told once."""
+    return watcher if watcher is not None and processes.leads else Watcher()
+
+
+def _check_whole_batches(recipe: Recipe, processes: Processes) -> None:
+    """Raise RecipeError for a task whose batches several processes would split, though their rows need each other."""
+    for name, task in recipe.tasks.items():
+        if processes.size > 1 and kind_of(task).in_batch:
+            raise RecipeError(
+                f"tasks.{name}: each row's loss is told from the other rows of its batch, which {processes.size} processes "
+                "would split; train this task in one process."
+            )
 
 
 def _apart(recipe: Mapping[str, Any], run: Path) -> tuple[dict[str, Any], dict[tuple[str, str], Source]]:

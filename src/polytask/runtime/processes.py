@@ -27,6 +27,14 @@ class Processes:
             for tensor in tensors:
                 dist.all_reduce(tensor)
 
+    def most(self, number: int) -> int:
+        """Return the largest of the numbers that the processes have."""
+        if self.size == 1:
+            return number
+        found = torch.tensor([number])
+        dist.all_reduce(found, op=dist.ReduceOp.MAX)
+        return int(found.item())
+
     def wait(self) -> None:
         """Return once all processes are here."""
         if self.size > 1:

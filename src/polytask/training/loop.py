@@ -226,7 +226,8 @@ class Trainer:
                 raise _Stopped
 
         task = self.tasks[name]
-        return predict(task.kind, predict_logits(model, task, rows, self.device, ticked), rows.ids, rows.labels_N)
+        logits_NC = predict_logits(model, task, rows, self.device, ticked, self.processes)
+        return predict(task.kind, logits_NC, rows.ids, rows.labels_N)
 
     def _write_predictions(self, name: str, predictions: Predictions) -> None:
         write_predictions(self.folder.predictions / f"{name}-dev.csv", predictions, Labels())

@@ -50,13 +50,17 @@ class Plan:
         batches_T = np.bincount(self.sequence_SK.ravel(), minlength=len(self.names))
         return {name: int(n) / self.streams[name].per_pass for name, n in zip(self.names, batches_T, strict=True)}
 
-    def __call__(self, step: int, most: int | None = None) -> tuple[Micro, ...]:
-        """Return the micro-batches of a step, of ``most`` rows at most; process r of W runs every W-th from the r-th on."""
+    def __call__(self, step: int, most: int | None = None, processes: int = 1) -> tuple[Micro, ...]:
+        """Return the micro-batches of a step, of ``most`` rows at most; process r of W runs every W-th from the r-th on.
+
+        No task has a micro-batch of more than ⌈rows / W⌉ rows, so that each process has its share of every task's batch.
+        """
         micros: list[Micro] = []
         for number in self.sequence_SK[step]:
             name = self.names[number]
             rows = self.streams[name].batch(int(self._before[step, number]))
-            size = len(rows) if name in self.whole else min(self.micro_batch or len(rows), most or len(rows))
+            share = -(-len(rows) // processes)
+            size = len(rows) if name in self.whole else min(self.micro_batch or share, most or share, share)
             for start in range(0, len(rows), size):
                 micros.append(Micro(name, rows[start : start + size], len(micros), len(rows)))
         return tuple(micros)

@@ -228,7 +228,7 @@ class Step:
     def _accumulated(self, step: int) -> tuple[tuple[Micro, ...], _Work]:
         """Run the step's backward passes; if memory does not hold a micro-batch, all of them again with smaller ones."""
         while True:
-            micros = self.stage.plan(step, self._room.rows)
+            micros = self.stage.plan(step, self._room.rows, self.processes.size)
             work = self._zeroed(list(dict.fromkeys(micro.task for micro in micros)))
             if not self.processes.any(not self._fits(step, micros, work)):
                 return micros, work
