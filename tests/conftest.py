@@ -114,7 +114,7 @@ def crashed() -> Callable[[Mapping[str, Any], Path, int], Path]:
 
     def crash(recipe: Mapping[str, Any], run: Path, steps: int) -> Path:
         with pytest.raises(Crash):
-            train(recipe, run, watcher=At(steps))
+            train(recipe, run, listeners=[At(steps)])
         return run
 
     return crash

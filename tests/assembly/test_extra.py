@@ -255,7 +255,7 @@ def test_a_run_resumes_bit_for_bit_and_notices_changed_files(
     whole = train(recipe, tmp_path / "whole").folder
     run = tmp_path / "left"
     with pytest.raises(Interrupted):
-        train(recipe | {"checkpoint_every": 2}, run, watcher=StopAt(5))
+        train(recipe | {"checkpoint_every": 2}, run, listeners=[StopAt(5)])
     for name, split in (("trees.txt", "phrases"), ("synonyms.tsv", "synonyms"), ("more.csv", "apart_from 1")):
         before = (folder / name).read_bytes()
         (folder / name).write_bytes(before + b"\n")

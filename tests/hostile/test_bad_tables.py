@@ -758,7 +758,12 @@ def left(tmp_path: Path, own_cache: Path) -> tuple[Path, Path]:
     table = tmp_path / "t.csv"
     table.write_text(csv_of({**row, "id": f"k{n}"} for n, row in enumerate(ROWS * 4)), encoding="utf-8")
     with pytest.raises(Interrupted):
-        train(recipe_file(tmp_path, str(table)), tmp_path / "run", overrides=["tasks.t.dev=0.25"], watcher=StopAtOnce())
+        train(
+            recipe_file(tmp_path, str(table)),
+            tmp_path / "run",
+            overrides=["tasks.t.dev=0.25"],
+            listeners=[StopAtOnce()],
+        )
     return tmp_path / "run", table
 
 

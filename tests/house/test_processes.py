@@ -34,7 +34,7 @@ class At(Watcher):
             os.kill(os.getpid(), signal.SIGINT)
 
 try:
-    polytask.train(json.loads(sys.argv[1]), sys.argv[2], watcher=At())
+    polytask.train(json.loads(sys.argv[1]), sys.argv[2], listeners=[At()])
 except polytask.Interrupted:
     pass
 """

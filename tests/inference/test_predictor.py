@@ -304,7 +304,7 @@ class StopAtOnce(Watcher):
 
 def test_a_run_that_took_no_step_has_nothing_to_predict_with(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        train(tiny(), tmp_path / "run", watcher=StopAtOnce())
+        train(tiny(), tmp_path / "run", listeners=[StopAtOnce()])
     for name in ("best", "last", "best-sentiment"):
         with pytest.raises(RunFolderError, match=f"has no checkpoint '{name}' yet"):
             load(tmp_path / "run", checkpoint=name)

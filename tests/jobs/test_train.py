@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from polytask.jobs.train import resume, train
 from polytask.recipe.load import load_recipe
 from polytask.run.events import StepResult
 from polytask.run.folder import RunFolder
-from polytask.run.listen import Watcher
+from polytask.run.listen import Listener, Watcher
 from polytask.starter.first import first_recipe
 from polytask.tasks.kinds.regression import Regression
 
@@ -65,7 +65,7 @@ def test_tables_in_memory_train_like_files_and_can_be_resumed(
 ) -> None:
     recipe = in_memory(tiny, tables, kind)
     with pytest.raises(Interrupted):
-        polytask.train(recipe, tmp_path / "run", watcher=StopAt(20))
+        polytask.train(recipe, tmp_path / "run", listeners=[StopAt(20)])
     del recipe
     (tmp_path / "run").rename(tmp_path / "kept")  # even elsewhere: the tables are in the folder
     assert polytask.resume(tmp_path / "kept").folder == tmp_path / "kept"
@@ -220,7 +220,7 @@ def test_the_quickstart_ends_with_a_run_and_what_to_type_next(
 ) -> None:
     import polytask.starter.quickstart as room
 
-    def small(recipe: Path, out: Path, *, watcher: Watcher) -> Path:
+    def small(recipe: Path, out: Path, *, listeners: Sequence[Listener]) -> Path:
         text = recipe.read_text(encoding="utf-8").replace('checkpoint = "minilm"', NEW)
         recipe.write_text(text, encoding="utf-8")
         rows = [
@@ -228,7 +228,7 @@ def test_the_quickstart_ends_with_a_run_and_what_to_type_next(
             for task in ("sentiment", "paraphrase", "similarity")
             for rows in ("max_rows", "dev_rows")
         ]
-        return train(recipe, out, watcher=watcher, overrides=[*rows, "stages.0.epochs=1"]).folder
+        return train(recipe, out, listeners=listeners, overrides=[*rows, "stages.0.epochs=1"]).folder
 
     fetched: list[str] = []
     monkeypatch.setattr(room, "get", fetched.append)

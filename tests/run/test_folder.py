@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from polytask.errors import RunFolderError
+from polytask.run.events import Noted, StageEnded, Started
 from polytask.run.folder import RunFolder
 from polytask.run.index import FORMAT, Index
-from polytask.run.journal import Journal, read_journal
+from polytask.run.journal import Journal, read_events, read_journal
 
 
 @pytest.fixture
@@ -201,29 +202,31 @@ def test_only_a_run_folder_is_opened_as_one(folder: RunFolder, tmp_path: Path) -
 
 def test_a_journal_reads_back_in_order(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
-    journal.write("step", step=1, loss=0.5)
-    journal.write("note", text="ein Zeilen\numbruch, déjà vu")
+    journal.hear(StageEnded(0, 4, 0.5))
+    journal.hear(Noted("nobody keeps this"))
+    journal.hear(Started(1, "ein Zeilen\numbruch, déjà vu", "shared"))
     journal.sync()
     assert journal.length == (tmp_path / "journal.jsonl").stat().st_size
     journal.close()
     assert read_journal(tmp_path / "journal.jsonl") == [
-        {"event": "step", "step": 1, "loss": 0.5},
-        {"event": "note", "text": "ein Zeilen\numbruch, déjà vu"},
+        {"event": "stage", "stage": 0, "step": 4, "conflict": 0.5},
+        {"event": "start", "stage": 1, "encoder": "ein Zeilen\numbruch, déjà vu", "as_is": "shared"},
     ]
+    assert read_events(tmp_path / "journal.jsonl")[0] == StageEnded(0, 4, 0.5)
 
 
 def test_a_journal_is_cut_to_what_the_last_checkpoint_knew(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     journal = Journal(path)
-    journal.write("first")
+    journal.hear(Started(1, "a", "b"))
     length = journal.length
-    journal.write("second")
+    journal.hear(Started(2, "a", "b"))
     journal.close()
     again = Journal(path, length)
-    assert read_journal(path) == [{"event": "first"}]
-    again.write("third")
+    assert read_events(path) == [Started(1, "a", "b")]
+    again.hear(Started(3, "a", "b"))
     again.close()
-    assert read_journal(path) == [{"event": "first"}, {"event": "third"}]
+    assert read_events(path) == [Started(1, "a", "b"), Started(3, "a", "b")]
 
 
 def test_a_journal_that_lost_its_end_is_refused_rather_than_filled_up(tmp_path: Path) -> None:
@@ -244,7 +247,7 @@ def test_a_line_that_a_crash_tore_off_is_left_out(tmp_path: Path) -> None:
 def test_what_json_cannot_say_is_no_journal_entry(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
     with pytest.raises(ValueError, match="JSON"):
-        journal.write("step", loss=float("nan"))
+        journal.hear(StageEnded(0, 1, float("nan")))
     journal.close()
 
 

@@ -112,8 +112,8 @@ def test_a_run_says_so_once_and_a_resumed_one_goes_on_with_what_fits(tiny: Tiny,
         whole = train(recipe, tmp_path / "whole").folder
         notes = Notes()
         with pytest.raises(Interrupted):
-            train(recipe, tmp_path / "run", watcher=StopAt(4))
-        resume(tmp_path / "run", watcher=notes)
+            train(recipe, tmp_path / "run", listeners=[StopAt(4)])
+        resume(tmp_path / "run", listeners=[notes])
     assert notes.shrunk == []
     same_runs(whole, tmp_path / "run")
     memory = [event for event in read_journal(whole / "journal.jsonl") if event["event"] == "memory"]
@@ -123,7 +123,7 @@ def test_a_run_says_so_once_and_a_resumed_one_goes_on_with_what_fits(tiny: Tiny,
 def test_the_person_is_told(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     SmallMemory(4, monkeypatch)
     notes = Notes()
-    train(tiny(STAGE), tmp_path / "run", watcher=notes)
+    train(tiny(STAGE), tmp_path / "run", listeners=[notes])
     assert "Memory did not hold the batch of step 1: micro-batches of 2 rows from here on." in notes.notes
 
 
@@ -187,7 +187,7 @@ class Limit(Watcher):
     def evaluating(self, *args):
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
-train(json.load(sys.stdin), sys.argv[1], watcher=Limit())
+train(json.load(sys.stdin), sys.argv[1], listeners=[Limit()])
 """
 
 

@@ -170,7 +170,7 @@ def test_a_crash_at_any_step_leaves_no_trace(
     for place in {"float32": {1, 6, 4 * (steps // 6), steps - 3, steps}, "bfloat16": {steps - 3}}[precision]:
         run = tmp_path / f"crash-{place}"
         with pytest.raises(Crash):
-            train(recipe, run, watcher=At(place, crash))
+            train(recipe, run, listeners=[At(place, crash)])
         resume(run)
         assert_same(whole, run)
 
@@ -196,18 +196,18 @@ def test_encoders_of_tasks_own_and_their_joint_best_come_back(tiny: Tiny, tmp_pa
     for place in {"float32": {5, 8, steps - 1}, "bfloat16": {8}}[precision]:
         run = tmp_path / f"crash-{place}"
         with pytest.raises(Crash):
-            train(recipe, run, watcher=At(place, crash))
+            train(recipe, run, listeners=[At(place, crash)])
         resume(run)
         assert_same(whole, run)
     for evaluation in (2, 6) if precision == "float32" else ():
         run = tmp_path / f"evaluation-{evaluation}"
         with pytest.raises(Crash):
-            train(recipe, run, watcher=AtEvaluation(evaluation))
+            train(recipe, run, listeners=[AtEvaluation(evaluation)])
         resume(run)
         assert_same(whole, run)
     run = tmp_path / "stop"
     with pytest.raises(Interrupted):
-        train(recipe, run, watcher=InEvaluation("paraphrase"))
+        train(recipe, run, listeners=[InEvaluation("paraphrase")])
     resume(run)
     assert_same(whole, run)
 
@@ -217,10 +217,10 @@ def test_a_run_may_be_interrupted_over_and_over(tiny: Tiny, tmp_path: Path) -> N
     whole, _ = whole_and_steps(recipe, tmp_path)
     run = tmp_path / "run"
     with pytest.raises(Interrupted):
-        train(recipe, run, watcher=At(2, interrupt))
+        train(recipe, run, listeners=[At(2, interrupt)])
     for act in (interrupt, terminate, interrupt):
         with pytest.raises(Interrupted):
-            resume(run, watcher=At(5, act))
+            resume(run, listeners=[At(5, act)])
     resume(run)
     assert_same(whole, run)
 
@@ -232,7 +232,7 @@ def test_being_asked_to_stop_saves_the_step_and_says_how_to_go_on(
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     run = tmp_path / "run"
     with pytest.raises(Interrupted) as raised:
-        train(tiny(STAGE), run, watcher=At(3, act))
+        train(tiny(STAGE), run, listeners=[At(3, act)])
     assert name in str(raised.value)
     assert f"polytask.resume({str(run)!r})" in str(raised.value)
     assert raised.value.exit_code == 130
@@ -248,7 +248,7 @@ def test_a_second_request_does_not_wait(tiny: Tiny, tmp_path: Path) -> None:
         interrupt()
 
     with pytest.raises(KeyboardInterrupt):
-        train(tiny(STAGE), tmp_path / "run", watcher=At(2, twice))
+        train(tiny(STAGE), tmp_path / "run", listeners=[At(2, twice)])
 
 
 def test_the_last_step_of_a_stage_and_of_the_run_are_places_like_others(tiny: Tiny, tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_the_last_step_of_a_stage_and_of_the_run_are_places_like_others(tiny: Ti
     for place in (first, first + 1, steps):
         run = tmp_path / f"stop-{place}"
         with pytest.raises(Interrupted):
-            train(recipe, run, watcher=At(place, interrupt))
+            train(recipe, run, listeners=[At(place, interrupt)])
         resume(run)
         assert_same(whole, run)
 
@@ -269,7 +269,7 @@ def test_a_crash_within_an_evaluation(tiny: Tiny, tmp_path: Path) -> None:
     for evaluation in (1, 2):
         run = tmp_path / f"crash-{evaluation}"
         with pytest.raises(Crash):
-            train(recipe, run, watcher=AtEvaluation(evaluation))
+            train(recipe, run, listeners=[AtEvaluation(evaluation)])
         resume(run)
         assert_same(whole, run)
 
@@ -281,9 +281,9 @@ def test_being_asked_to_stop_within_an_evaluation(tiny: Tiny, tmp_path: Path, ta
         whole = train(recipe, tmp_path / f"whole-{place}").folder
         run = tmp_path / f"run-{place}"
         with pytest.raises(Interrupted):
-            train(recipe, run, watcher=InEvaluation(task))
+            train(recipe, run, listeners=[InEvaluation(task)])
         with pytest.raises(Interrupted):
-            resume(run, watcher=InEvaluation(task))  # and again
+            resume(run, listeners=[InEvaluation(task)])  # and again
         resume(run)
         assert_same(whole, run)
 
@@ -330,7 +330,7 @@ def test_resuming_a_finished_run_does_nothing(tiny: Tiny, tmp_path: Path) -> Non
 
 def left_run(recipe: Mapping[str, Any], run: Path, steps: int = 5) -> Path:
     with pytest.raises(Interrupted):
-        train(recipe, run, watcher=At(steps, interrupt))
+        train(recipe, run, listeners=[At(steps, interrupt)])
     return run
 
 
@@ -341,7 +341,7 @@ def test_a_run_that_is_resumed_needs_nothing_but_its_folder_and_tables(
     whole, _ = whole_and_steps(recipe, tmp_path)
     for place, act, error in ((1, crash, Crash), (5, interrupt, Interrupted)):
         with pytest.raises(error):
-            train(recipe, tmp_path / f"left-{place}", watcher=At(place, act))
+            train(recipe, tmp_path / f"left-{place}", listeners=[At(place, act)])
         moved = tmp_path / "elsewhere" / f"moved-{place}"
         moved.parent.mkdir(exist_ok=True)
         (tmp_path / f"left-{place}").rename(moved)
@@ -401,7 +401,7 @@ def test_a_folder_that_a_process_trains_into_is_refused(tiny: Tiny, tmp_path: Pa
 
     recipe = tiny(STAGE)
     whole, _ = whole_and_steps(recipe, tmp_path)
-    train(recipe, tmp_path / "run", watcher=At(5, try_too))
+    train(recipe, tmp_path / "run", listeners=[At(5, try_too)])
     assert complaints == [f"Another process is training into {tmp_path / 'run'}."]
     assert_same(whole, tmp_path / "run")
 
@@ -427,7 +427,7 @@ class Kill(Watcher):
         if step == int(sys.argv[3]):
             os.kill(os.getpid(), signal.SIGKILL)
 
-train(json.loads(sys.argv[1]), sys.argv[2], watcher=Kill())
+train(json.loads(sys.argv[1]), sys.argv[2], listeners=[Kill()])
 """
 
 

@@ -325,7 +325,7 @@ def test_a_stage_does_not_evaluate_anew_what_it_cannot_change(tiny: Tiny, tmp_pa
     shared = build(load_recipe(tiny({"tasks": ["sentiment"]}, {"tasks": ["sentiment"], "train": "heads"})))
     assert [touched_tasks(shared.model, stage) for stage in shared.stages] == [set(TASKS), {"sentiment"}]
     watcher = Evaluated()
-    run = train(recipe, tmp_path / "run", watcher=watcher).folder
+    run = train(recipe, tmp_path / "run", listeners=[watcher]).folder
     assert watcher.seen == [{"sentiment"}, {"paraphrase"}, {"similarity"}]
     assert all(list(event["scores"]) == [*TASKS[: event["stage"] + 1]] for event in evaluations(run))
     last = load(run, checkpoint="last").evaluate().to_json()["tasks"]

@@ -25,7 +25,7 @@ from polytask.recipe.rules.problems import Problems
 from polytask.recipe.settings import Recipe, TaskSettings
 from polytask.recipe.show import spelt_out
 from polytask.run.folder import RunFolder
-from polytask.run.listen import Watcher
+from polytask.run.listen import Listener
 from polytask.runtime.device import DTYPES, pick_device, pick_precision
 from polytask.runtime.processes import Processes
 from polytask.tasks.kinds.base import Kind
@@ -61,7 +61,7 @@ class Parts:
     settled: dict[str, dict[str, Any]]
     """Options of each task's kind that its rows of train decided."""
 
-    def trainer(self, folder: RunFolder, watcher: Watcher, processes: Processes) -> Trainer:
+    def trainer(self, folder: RunFolder, listeners: Sequence[Listener], processes: Processes) -> Trainer:
         """Return what runs the stages into a run folder."""
         return Trainer(
             model=self.model,
@@ -75,7 +75,7 @@ class Parts:
             dtype=DTYPES[self.recipe.precision],
             aggregate=aggregates.create(self.recipe.aggregate.name, **self.recipe.aggregate.options),
             checkpoint_every=self.recipe.checkpoint_every,
-            watcher=watcher,
+            listeners=listeners,
             processes=processes,
         )
 

@@ -105,7 +105,7 @@ def quickstart(
     from polytask.starter.quickstart import quickstart as run_quickstart
 
     with progress.Terminal() as watcher:
-        result = run_quickstart(out, watcher)
+        result = run_quickstart(out, [watcher])
     progress.console.print(progress.scores_table(result.scores))
     progress.console.print(f"\nEverything lies in {result.folder}:", highlight=False)
     for place, what in result.places:
@@ -158,7 +158,7 @@ def train(
         _show_outlook(try_out(recipe, set or (), progress.Terminal().note))
         return
     with progress.Terminal() as watcher:
-        train_recipe(recipe, out, overrides=set or (), watcher=watcher)
+        train_recipe(recipe, out, overrides=set or (), listeners=[watcher])
     _say_done(out)
 
 
@@ -174,7 +174,7 @@ def resume(
     from polytask.jobs.train import resume as resume_run
 
     with progress.Terminal() as watcher:
-        resume_run(run, elsewhere=elsewhere, watcher=watcher)
+        resume_run(run, elsewhere=elsewhere, listeners=[watcher])
     _say_done(run)
 
 

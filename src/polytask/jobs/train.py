@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
@@ -24,7 +24,7 @@ from polytask.recipe.walk import members_of
 from polytask.registry import OURS, load_members
 from polytask.run.folder import RunFolder
 from polytask.run.index import Index
-from polytask.run.listen import Watcher
+from polytask.run.listen import Audience, Listener
 from polytask.run.tensors import save_tensors
 from polytask.runtime.device import pick_device, surroundings
 from polytask.runtime.files import digest, write_text
@@ -40,18 +40,18 @@ def train(
     *,
     overrides: Iterable[str] = (),
     members: str | Path | None = None,
-    watcher: Watcher | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Run:
     """Train a recipe (a TOML file, a bundled name, or tables as TOML would give them) into a new run folder.
 
-    ``members`` is a folder whose files bring members of the open rooms. In a mapping, a task's ``train`` and ``dev`` may be
-    lists of dicts or DataFrames; they are kept in the run folder.
+    ``listeners`` hear what happens, and may ask the run to stop. ``members`` is a folder whose files bring members of the
+    open rooms. In a mapping, a task's ``train`` and ``dev`` may be lists of dicts or DataFrames, kept in the run folder.
     Raises RecipeError, TableError, CheckpointError, RunFolderError; Interrupted after Ctrl-C.
     """
     if members is not None:
         load_members(members)
     processes = join()
-    watcher = _listening(watcher, processes)
+    audience = Audience(listeners if processes.leads else ())  # what several processes do is told once
     path = Path(out)
     tables: dict[tuple[str, str], Source] = {}
     if isinstance(recipe, Mapping):
@@ -61,11 +61,11 @@ def train(
     with RunFolder.claimed(path) if processes.leads else nullcontext(RunFolder(path)) as folder:
         for (name, split), table in tables.items():
             _keep(table, loaded.recipe.tasks[name], _place(path, name, split))
-        parts = build(loaded, watcher.note)
+        parts = build(loaded, audience.note)
         if processes.leads:
             write_run(parts, folder, processes)
         processes.wait()
-        parts.trainer(folder, watcher, processes).run()
+        parts.trainer(folder, audience.listeners, processes).run()
     return Run.open(path)
 
 
@@ -74,7 +74,7 @@ def resume(
     *,
     elsewhere: bool = False,
     members: str | Path | None = None,
-    watcher: Watcher | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Run:
     """Go on with an interrupted run; the result is what it would have been without the interruption, bit for bit.
 
@@ -83,17 +83,12 @@ def resume(
     if members is not None:
         load_members(members)
     processes = join()
-    watcher = _listening(watcher, processes)
+    audience = Audience(listeners if processes.leads else ())  # what several processes do is told once
     folder = RunFolder.open(Path(run))
     with folder.locked() if processes.leads else nullcontext():
-        parts = rebuild(folder, watcher.note, processes, elsewhere=elsewhere)
-        parts.trainer(folder, watcher, processes).run()
+        parts = rebuild(folder, audience.note, processes, elsewhere=elsewhere)
+        parts.trainer(folder, audience.listeners, processes).run()
     return Run.open(run)
-
-
-def _listening(watcher: Watcher | None, processes: Processes) -> Watcher:
-    """Return who looks on in this process: what several processes do is told once."""
-    return watcher if watcher is not None and processes.leads else Watcher()
 
 
 def _check_whole_batches(recipe: Recipe, processes: Processes) -> None:

@@ -11,9 +11,12 @@ from typing import Any
 from polytask.errors import RunFolderError
 from polytask.runtime import files
 
+from .events import Event, Recorded, from_json
+from .listen import Listener
 
-class Journal:
-    """One JSON object a line, in the order of events."""
+
+class Journal(Listener):
+    """Keeps the recorded events, one JSON object a line, in their order."""
 
     def __init__(self, path: Path, length: int = 0) -> None:
         """Open the journal and cut it to ``length`` bytes, what the last checkpoint knew of it.
@@ -32,11 +35,13 @@ class Journal:
                 files.cut(self._file, length)
             opened.pop_all()
 
-    def write(self, event: str, **fields: Any) -> None:
-        """Append an event. Raises StorageError when the disk is full."""
-        line = json.dumps({"event": event, **fields}, ensure_ascii=False, allow_nan=False)
-        with files.disk_errors(self.path):
-            files.append(self._file, line.encode() + b"\n")
+    def hear(self, event: Event) -> str | None:
+        """Append an event, if it is one that is recorded. Raises StorageError when the disk is full."""
+        if isinstance(event, Recorded):
+            line = json.dumps(event.to_json(), ensure_ascii=False, allow_nan=False)
+            with files.disk_errors(self.path):
+                files.append(self._file, line.encode() + b"\n")
+        return None
 
     @property
     def length(self) -> int:
@@ -52,8 +57,13 @@ class Journal:
             self._file.close()
 
 
+def read_events(path: Path) -> list[Recorded]:
+    """Return the events of a journal as records. Raises RunFolderError for a line that holds none."""
+    return [from_json(line) for line in read_journal(path)]
+
+
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """Return the events of a journal; a line that a crash tore off is left out."""
+    """Return the lines of a journal as they stand; one that a crash tore off is left out."""
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")[:-1]

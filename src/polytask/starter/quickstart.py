@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from polytask.encoder.foreign.fetch import get
 from polytask.inference.predictor import load
 from polytask.jobs.train import train
-from polytask.run.listen import Watcher
+from polytask.run.listen import Audience, Listener
 from polytask.run.scores import RunScores
 from polytask.runtime.files import new_folder
 
@@ -26,19 +27,18 @@ class Quickstart:
     commands: list[str]
 
 
-def quickstart(folder: Path, watcher: Watcher | None = None) -> Quickstart:
+def quickstart(folder: Path, listeners: Sequence[Listener] = ()) -> Quickstart:
     """Make tables, fetch MiniLM, train three cross-encoded tasks, evaluate, write predictions: all in a new folder.
 
     Raises RunFolderError if the folder holds something, Unavailable if the weights cannot be had.
     """
-    watcher = watcher or Watcher()
-    watcher.note("Fetching all-MiniLM-L6-v2 (92 MB, once).")
+    Audience(listeners).note("Fetching all-MiniLM-L6-v2 (92 MB, once).")
     get("minilm")
     new_folder(folder)
     write_examples(folder / "tables")
     recipe = folder / "recipe.toml"
     recipe.write_bytes((files("polytask") / "recipes" / "quickstart.toml").read_bytes())
-    run = train(recipe, folder / "run", watcher=watcher)
+    run = train(recipe, folder / "run", listeners=listeners)
     return Quickstart(folder, load(run).evaluate(), _places(folder), _commands(folder))
 
 

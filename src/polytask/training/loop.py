@@ -21,10 +21,21 @@ from polytask.evaluation.predicting import predict, predict_logits
 from polytask.evaluation.predictions import Predictions, write_predictions
 from polytask.evaluation.scoring import aggregated, judged, score
 from polytask.model import SHARED, Model
+from polytask.run.events import (
+    Evaluated,
+    Evaluating,
+    Event,
+    MemoryShrunk,
+    PassDescribed,
+    StageBegins,
+    StageEnded,
+    Started,
+    Stepped,
+)
 from polytask.run.folder import RunFolder
 from polytask.run.index import Index
 from polytask.run.journal import Journal
-from polytask.run.listen import Watcher
+from polytask.run.listen import Audience, Listener
 from polytask.run.scores import Scores
 from polytask.run.tensors import copy_into, load_tensors, save_tensors
 from polytask.runtime import files
@@ -52,7 +63,7 @@ class Trainer:
     dtype: torch.dtype
     aggregate: Aggregate
     checkpoint_every: int
-    watcher: Watcher = field(default_factory=Watcher)
+    listeners: Sequence[Listener] = ()
     processes: Processes = field(default_factory=Processes)
 
     def run(self) -> Index:
@@ -68,8 +79,11 @@ class Trainer:
         if self.processes.leads:
             self.folder.tidy()
         self.journal = self._open_journal()
+        # The journal last: an event that a listener cannot bear is not recorded as one that happened.
+        self.audience = Audience([*self.listeners, self.journal])
         try:
-            with stop_requests() as stop:
+            with stop_requests() as self.stop:
+                stop = self.stop
                 self._take_up_weights()
                 for stage in self.stages[self.index.stage :]:
                     self._run_stage(stage, stop)
@@ -96,7 +110,7 @@ class Trainer:
             step.load_state_dict(self._load(self.folder.state(str(self.index.last))))
         else:
             self._note_data(stage)
-        self.watcher.stage(stage.number, len(self.stages), self.index.step, stage.steps)
+        self._tell(StageBegins(stage.number, len(self.stages), self.index.step, stage.steps))
         done = self.index.step
         while done < stage.steps or self.index.owes_evaluation:
             if not self.index.owes_evaluation:
@@ -111,7 +125,7 @@ class Trainer:
             if stops or evaluates or done % self.checkpoint_every == 0 or done == stage.steps:
                 self._commit(step, stage, done, gives_up)
             if stops:
-                by = stop.signal or "another process"
+                by = stop.by or "another process"
                 raise Interrupted(f"Stopped by {by}.", Remedy("resume", str(self.folder.path)))
             if gives_up:
                 break
@@ -122,55 +136,43 @@ class Trainer:
         """Let encoders of tasks' own begin as the shared one stands, where earlier stages have trained that."""
         for name in heirs(self.model, self.stages, stage.number):
             self.model.encoders[name].load_state_dict(self.model.encoders[SHARED].state_dict())
-            self.journal.write("start", stage=stage.number, encoder=name, as_is=SHARED)
+            self._tell(Started(stage.number, name, SHARED))
 
     def _note_data(self, stage: Stage) -> None:
         """Note what a pass over each task is made of; ``padding`` is what padded batches would waste (packed: nothing)."""
         for name, stream in stage.plan.streams.items():
             batches, rows = stream.batches(0), self.train_rows[name]
-            self.journal.write(
-                "data",
-                stage=stage.number,
-                task=name,
-                rows=len(rows),
-                rows_per_pass=sum(map(len, batches)),
-                batches_per_pass=len(batches),
-                passes=round(stage.plan.passes[name], 4),
-                truncated=rows.truncated,
-                padding=round(padding_share(batches, rows.lengths), 6),
+            self._tell(
+                PassDescribed(
+                    stage=stage.number,
+                    task=name,
+                    rows=len(rows),
+                    rows_per_pass=sum(map(len, batches)),
+                    batches_per_pass=len(batches),
+                    passes=round(stage.plan.passes[name], 4),
+                    truncated=rows.truncated,
+                    padding=round(padding_share(batches, rows.lengths), 6),
+                )
             )
 
     def _note_conflicts(self, step: Step, stage: Stage, done: int) -> None:
         """Note at a stage's end, which need not be evaluated, in how many of its steps tasks were in conflict."""
         if step.conflicts.share is not None:
-            self.journal.write("stage", stage=stage.number, step=done, conflict=step.conflicts.share)
+            self._tell(StageEnded(stage.number, done, step.conflicts.share))
 
     def _take(self, step: Step, stage: Stage, number: int) -> None:
         started = time.perf_counter()
         result = step(number)
-        self.watcher.step(number + 1, result)
         if result.shrunk_to is not None:
-            rows = f"{result.shrunk_to} row{'s' if result.shrunk_to > 1 else ''}"
-            self.watcher.note(
-                f"Memory did not hold the batch of step {number + 1}: micro-batches of {rows} from here on."
-            )
-            self.journal.write("memory", stage=stage.number, step=number + 1, micro_batch=result.shrunk_to)
-        self.journal.write(
-            "step",
-            stage=stage.number,
-            step=number + 1,
-            epoch=round((number + 1) / stage.epoch_steps, 4),
-            losses=result.losses,
-            **({"penalties": result.penalties} if result.penalties else {}),
-            norm=result.norm,
-            learning_rate=result.learning_rate,
-            rows=result.rows,
-            tokens=result.tokens,
-            **({"weights": result.weights} if result.weights else {}),
-            **({"cosines": result.cosines} if result.cosines else {}),
-            **({"layer_cosines": result.layer_cosines} if result.layer_cosines else {}),
-            seconds=round(time.perf_counter() - started, 4),
-        )
+            self._tell(MemoryShrunk(stage.number, number + 1, result.shrunk_to))
+        epoch = round((number + 1) / stage.epoch_steps, 4)
+        self._tell(Stepped(stage.number, number + 1, epoch, result, round(time.perf_counter() - started, 4)))
+
+    def _tell(self, event: Event) -> None:
+        """Have everybody hear an event, and take note of who asks for a stop."""
+        by = self.audience.hear(event)
+        if by is not None:
+            self.stop.by = self.stop.by or by
 
     def _evaluate(self, step: Step, done: int, stop: StopRequest) -> bool:
         """Score the dev tables and take note of bests. Returns False if a request to stop came first: it is still owed.
@@ -197,17 +199,9 @@ class Trainer:
                 if self.model.encoder_of[name] not in kept:
                     self._write_predictions(name, predictions[name])
         epoch = round(done / stage.epoch_steps, 4)
-        self.watcher.evaluated(epoch, scores, total, best)
-        self.journal.write(
-            "evaluation",
-            stage=stage.number,
-            step=done,
-            epoch=epoch,
-            scores={name: found.to_json() for name, found in scores.items()},
-            aggregate=total,
-            best=best,
-            **({} if step.conflicts.share is None else {"conflict": step.conflicts.share}),
-            seconds=round(time.perf_counter() - started, 4),
+        seconds = round(time.perf_counter() - started, 4)
+        self._tell(
+            Evaluated(stage.number, done, epoch, scores, total, best, seconds=seconds, conflict=step.conflicts.share)
         )
         return True
 
@@ -221,7 +215,7 @@ class Trainer:
         def ticked(count: int) -> None:
             nonlocal done
             done += count
-            self.watcher.evaluating(name, len(rows), done)
+            self._tell(Evaluating(name, len(rows), done))
             if stop and self.processes.size == 1:
                 raise _Stopped
 

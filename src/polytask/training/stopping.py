@@ -13,10 +13,10 @@ class StopRequest:
     """Whether somebody asked for a stop."""
 
     def __init__(self) -> None:
-        self.signal: str | None = None
+        self.by: str | None = None
 
     def __bool__(self) -> bool:
-        return self.signal is not None
+        return self.by is not None
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def stop_requests() -> Iterator[StopRequest]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, frame: FrameType | None) -> None:
-        request.signal = signal.Signals(number).name
+        request.by = signal.Signals(number).name
         signal.signal(number, before[signal.Signals(number)])
 
     for number in before:
