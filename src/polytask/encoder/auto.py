@@ -14,19 +14,21 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from polytask.errors import CheckpointError, need_extra, shown
 from polytask.packing import Batch, EncoderOutput
 from polytask.runtime.files import disk_errors
 
-from .base import Encoder
+from .base import Architecture, Encoder, Outline, encoders, stated_hint
 from .foreign.configs import check_encoder, count_parameters, first_lines, settings_of
-from .foreign.names import save_tokenizer
+from .foreign.pooling import pooling_hint, save_pooling
 from .foreign.tensors import open_tensors, read_json
+from .foreign.tokenizers import save_tokenizer
 
 LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
 UNBOUNDED = 1 << 20
@@ -85,7 +87,8 @@ class AutoEncoder(Encoder):
     def describe(self) -> dict[str, Any]:
         config = json.loads(self.model.config.to_json_string(use_diff=False))
         vocabulary = self.model.get_input_embeddings().num_embeddings
-        return {"architecture": "auto", "vocabulary": vocabulary, "pooler": self.has_pooler, "config": config}
+        told = {"pooler": self.has_pooler, "pooling_hint": self.pooling_hint}
+        return {"architecture": "auto", "vocabulary": vocabulary, **told, "config": config}
 
     @property
     def depth(self) -> int:
@@ -118,6 +121,39 @@ class _Output(EncoderOutput):
         return self._pooled_ND
 
 
+@encoders.register("auto")
+class AutoArchitecture(Architecture):
+    """Any encoder of ``transformers`` (RoBERTa, MPNet, ELECTRA, DeBERTa-v3, ModernBERT, …), from a checkpoint.
+
+    ``dropout`` replaces every rate that the checkpoint's config states.
+    """
+
+    from_scratch = False
+
+    def __init__(
+        self, *, dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout everywhere.")] | None = None
+    ) -> None:
+        self.dropout = dropout
+
+    def outline(self, folder: Path | None) -> Outline | None:
+        return None
+
+    def load(self, folder: Path) -> AutoEncoder:
+        return load_auto(folder, dropout=self.dropout)
+
+    @classmethod
+    def rebuild(cls, description: Mapping[str, Any]) -> AutoEncoder:
+        return build_auto(description)
+
+    @classmethod
+    def save(cls, encoder: Encoder, folder: Path, tokenizer_json: str | None) -> None:
+        assert isinstance(encoder, AutoEncoder)
+        save_auto(encoder, folder, tokenizer_json)
+
+    def tokenizer_json(self, folder: Path) -> str | None:
+        return None if (folder / "tokenizer.json").is_file() else auto_tokenizer(folder)
+
+
 def load_auto(folder: Path, *, dropout: float | None = None) -> AutoEncoder:
     """Return the model in a checkpoint folder, in fp32. ``dropout`` replaces every rate that its config states.
 
@@ -146,16 +182,16 @@ def load_auto(folder: Path, *, dropout: float | None = None) -> AutoEncoder:
         except Exception as error:  # transformers raises whatever the libraries below it raise
             raise CheckpointError(f"{folder} cannot be read by transformers: {first_lines(error)}") from error
     _check(found, folder)
-    return _wrap(model, pooler=not found["missing_keys"], source=str(folder))
+    encoder = _wrap(model, pooler=not found["missing_keys"], source=str(folder))
+    encoder.pooling_hint = pooling_hint(folder)
+    return encoder
 
 
 def auto_tokenizer(folder: Path) -> str:
-    """Return a checkpoint's tokenizer as ``tokenizer.json`` text, converted by transformers where it has another form.
+    """Return a checkpoint's tokenizer as ``tokenizer.json`` text, converted by transformers from another form.
 
     Raises CheckpointError when it cannot be read, and Unavailable without ``transformers``.
     """
-    if (folder / "tokenizer.json").is_file():
-        return (folder / "tokenizer.json").read_text(encoding="utf-8")
     transformers = _transformers()
     try:
         with _quietly(transformers):
@@ -176,7 +212,9 @@ def build_auto(description: Mapping[str, Any]) -> AutoEncoder:
         settings = settings_of(transformers, config, "The description")
         check_encoder(transformers, settings, "The description")
         model = transformers.AutoModel.from_config(settings, dtype=torch.float32, trust_remote_code=False)
-    return _wrap(model, pooler=bool(description["pooler"]), source="the description")
+    encoder = _wrap(model, pooler=bool(description["pooler"]), source="the description")
+    encoder.pooling_hint = stated_hint(description)
+    return encoder
 
 
 def save_auto(encoder: AutoEncoder, folder: Path, tokenizer_json: str | None) -> None:
@@ -184,6 +222,7 @@ def save_auto(encoder: AutoEncoder, folder: Path, tokenizer_json: str | None) ->
     with disk_errors(folder), _quietly(_transformers()):
         folder.mkdir(parents=True, exist_ok=True)
         encoder.model.save_pretrained(folder)
+    save_pooling(folder, encoder.pooling_hint, encoder.width)
     if tokenizer_json is not None:
         save_tokenizer(folder, tokenizer_json, positions=encoder.positions, types=2 if encoder.has_types else 1)
 

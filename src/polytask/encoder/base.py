@@ -1,4 +1,4 @@
-"""The encoder contract, and the layers that every encoder here is made of.
+"""The contracts of an encoder and of its architecture, and the layers that every encoder here is made of.
 
 Shapes: P tokens of a batch, D width, V vocabulary, N texts.
 """
@@ -6,15 +6,18 @@ Shapes: P tokens of a batch, D width, V vocabulary, N texts.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from polytask.errors import shown
 from polytask.packing import Batch, EncoderOutput
+from polytask.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Encoder(nn.Module, ABC):
     ``lowest_layer`` is the lowest of the hidden vectors that are ``width`` wide; 0 is the embeddings.
     ``pools_any_layer`` says whether ``EncoderOutput.pooled`` can be had of other hidden vectors than the last layer's.
     ``positions`` is how many tokens a text may have. ``compute`` is the type of the activations; weights that
-    ``shadowed`` names may be held in that type beside their fp32 masters, all others stay fp32.
+    ``shadowed`` names may be held in that type beside their fp32 masters, all others stay fp32. ``pooling_hint`` names
+    the pooling that the vectors were trained for, where a checkpoint tells (see ``foreign.pooling``).
     """
 
     width: int
@@ -44,6 +48,7 @@ class Encoder(nn.Module, ABC):
     pools_any_layer: bool = True
     positions: int = 512
     compute: torch.dtype = torch.float32
+    pooling_hint: str | None = None
 
     @abstractmethod
     def embed(self, batch: Batch) -> Tensor:
@@ -153,14 +158,80 @@ class _Decoded(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Outline:
-    """What of an encoder a recipe can contradict: its layers, its longest text, its pooler (None: not known yet)."""
+    """What can be known of an encoder before it is made: what a recipe can contradict, or take a default from.
+
+    ``has_pooler`` is None where only the weights tell; ``pooling_hint`` is as in ``Encoder``.
+    """
 
     depth: int
     positions: int
     has_pooler: bool | None
+    pooling_hint: str | None = None
     lowest_layer: int = 0
     pools_any_layer: bool = True
 
     @classmethod
     def of(cls, encoder: Encoder) -> Outline:
-        return cls(encoder.depth, encoder.positions, encoder.has_pooler, encoder.lowest_layer, encoder.pools_any_layer)
+        told = (encoder.depth, encoder.positions, encoder.has_pooler, encoder.pooling_hint)
+        return cls(*told, encoder.lowest_layer, encoder.pools_any_layer)
+
+
+class Architecture(ABC):
+    """A sort of encoder: makes new ones, reads them from checkpoint folders, builds them again, saves them.
+
+    Its keyword-only constructor arguments are the options that it takes in a recipe's ``[encoder]``. The constructor
+    raises OptionError, RecipeError or ValueError for options that contradict each other, before anything is built.
+
+    - ``from_scratch``: it can draw a new encoder; ``from_checkpoint``: it can read one from a folder;
+    - ``of_new``: options that a checkpoint settles itself, and that are for new encoders alone;
+    - ``offers``: what its encoders have that some kinds of task need, such as "words".
+    """
+
+    from_scratch: ClassVar[bool] = True
+    from_checkpoint: ClassVar[bool] = True
+    of_new: ClassVar[frozenset[str]] = frozenset()
+    offers: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def outline(self, folder: Path | None) -> Outline | None:
+        """Return the outline of a new encoder, or of a checkpoint's; None where it cannot be had without the weights."""
+
+    def new(self, vocabulary: int) -> Encoder:
+        """Return an encoder whose weights are drawn from torch's default generator."""
+        raise NotImplementedError
+
+    def load(self, folder: Path) -> Encoder:
+        """Return the encoder in a checkpoint folder, fp32. Raises CheckpointError that names file and tensor."""
+        raise NotImplementedError
+
+    @classmethod
+    @abstractmethod
+    def rebuild(cls, description: Mapping[str, Any]) -> Encoder:
+        """Return the encoder that ``Encoder.describe`` described, its weights yet to be filled in.
+
+        A stranger may have written the description: raises ValueError, TypeError, KeyError, AttributeError, RuntimeError
+        or CheckpointError for what is none.
+        """
+
+    @classmethod
+    @abstractmethod
+    def save(cls, encoder: Encoder, folder: Path, tokenizer_json: str | None) -> None:
+        """Write an encoder of this sort, and its tokenizer when given, in Hugging Face layout.
+
+        Raises UserError where that layout has none.
+        """
+
+    def tokenizer_json(self, folder: Path) -> str | None:
+        """Return a checkpoint's tokenizer where polytask cannot read it by itself, as ``tokenizer.json`` has it."""
+        return None
+
+
+encoders: Registry[Architecture] = Registry("encoders", "polytask.encoder")
+
+
+def stated_hint(description: Mapping[str, Any]) -> str | None:
+    """Return the pooling hint that a description states. Raises ValueError for one that is no name."""
+    hint = description.get("pooling_hint")
+    if hint is not None and not isinstance(hint, str):
+        raise ValueError(f"'pooling_hint' is {shown(hint)}; wanted a text")
+    return hint

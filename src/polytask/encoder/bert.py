@@ -6,19 +6,36 @@ Shapes: P tokens of a batch, D width, N texts.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from polytask.errors import CheckpointError, OptionError, RecipeError, listed
 from polytask.packing import Batch, EncoderOutput, LazyLayers, Tokens, dropout
+from polytask.runtime.files import disk_errors
 
 from .attention import SelfAttention
-from .base import Encoder, LayerNorm, Linear, WordEmbedding, WordTable
+from .base import (
+    Architecture,
+    Encoder,
+    LayerNorm,
+    Linear,
+    Outline,
+    WordEmbedding,
+    WordTable,
+    encoders,
+    stated_hint,
+)
+from .foreign.checkpoint import Stated, open_weights, read_stated, save_named
+from .foreign.pooling import pooling_hint, save_pooling
+from .foreign.tokenizers import save_tokenizer
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -54,8 +71,10 @@ class Embeddings(nn.Module):
         self.dropout = dropout
 
     def forward(self, words_PD: Tensor, batch: Batch, dtype: torch.dtype) -> Tensor:
+        # A family without types, or with one, tells texts apart by nothing but their separator.
+        types_P = batch.types_P if self.token_type.num_embeddings > 1 else torch.zeros_like(batch.types_P)
         # The sum and its norm are fp32, whatever comes after: noise of 1e-5 on the words would drown in bf16.
-        sum_PD = words_PD + self.position(batch.positions_P) + self.token_type(batch.types_P)
+        sum_PD = words_PD + self.position(batch.positions_P) + self.token_type(types_P)
         return dropout(self.norm(sum_PD).to(dtype), self.dropout, self.training)
 
 
@@ -133,7 +152,8 @@ class Bert(Encoder):
 
     def describe(self) -> dict[str, Any]:
         rates = {"dropout": self.dropout, "attention_dropout": self.attention_dropout}
-        return {"architecture": "bert", "pooler": self.has_pooler, **rates, **asdict(self.shape)}
+        told = {"pooler": self.has_pooler, "pooling_hint": self.pooling_hint}
+        return {"architecture": "bert", **told, **rates, **asdict(self.shape)}
 
     @property
     def depth(self) -> int:
@@ -157,3 +177,105 @@ def _initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear):
         nn.init.zeros_(module.bias)
+
+
+@encoders.register("bert")
+class BertArchitecture(Architecture):
+    """BERT (Devlin et al. 2018), our own: a new one, or any checkpoint whose tensors a naming knows.
+
+    ``dropout`` is that of the whole encoder, attention included; without it a checkpoint's own, or 0.1.
+    """
+
+    of_new = frozenset({"layers", "width", "heads", "hidden"})
+    offers = frozenset({"words"})
+
+    def __init__(
+        self,
+        *,
+        layers: Annotated[int, Field(gt=0, le=1000, description="Layers of a new encoder.")] = 12,
+        width: Annotated[int, Field(gt=0, le=100_000, description="Width of a new encoder.")] = 768,
+        heads: Annotated[int, Field(gt=0, le=10_000, description="Attention heads of a new encoder.")] = 12,
+        hidden: Annotated[int, Field(gt=0, le=1_000_000, description="Feed-forward width; 4 times the width.")]
+        | None = None,
+        dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout, attention included.")] | None = None,
+    ) -> None:
+        if width % heads:
+            raise OptionError({"heads": f"a width of {width} cannot be divided among {heads} heads."})
+        self.sizes = {"width": width, "layers": layers, "heads": heads, "feed_forward": hidden or 4 * width}
+        self.dropout = dropout
+        parameters = layers * (4 * width**2 + 2 * width * self.sizes["feed_forward"])
+        if parameters > _MOST_PARAMETERS:
+            raise RecipeError(f"would have {parameters:,} parameters; wanted at most {_MOST_PARAMETERS:,}.")
+
+    def outline(self, folder: Path | None) -> Outline:
+        if folder is None:
+            return Outline(self.sizes["layers"], BertShape.positions, True)
+        shape = _stated_shape(read_stated(folder))
+        return Outline(shape.layers, shape.positions, None, pooling_hint(folder))
+
+    def new(self, vocabulary: int) -> Bert:
+        rate = 0.1 if self.dropout is None else self.dropout
+        return Bert(BertShape(vocabulary=vocabulary, **self.sizes), dropout=rate, attention_dropout=rate)
+
+    def load(self, folder: Path) -> Bert:
+        return load_bert(folder, dropout=self.dropout)
+
+    @classmethod
+    def rebuild(cls, description: Mapping[str, Any]) -> Bert:
+        sizes = {field.name: description[field.name] for field in fields(BertShape)}
+        rates = {name: description[name] for name in ("dropout", "attention_dropout", "pooler")}
+        encoder = Bert(BertShape(**sizes), **rates)
+        encoder.pooling_hint = stated_hint(description)
+        return encoder
+
+    @classmethod
+    def save(cls, encoder: Encoder, folder: Path, tokenizer_json: str | None) -> None:
+        assert isinstance(encoder, Bert)
+        save_bert(encoder, folder, tokenizer_json)
+
+
+def load_bert(folder: Path, *, dropout: float | None = None) -> Bert:
+    """Return the BERT in a checkpoint folder, in fp32 and copied out of its files.
+
+    ``dropout`` replaces both rates that the checkpoint's config states.
+    Raises CheckpointError that names file and tensor.
+    """
+    stated = read_stated(folder)
+    shape, keys = _stated_shape(stated), (stated.naming.dropout, stated.naming.attention_dropout)
+    rates = [stated.rate(key) if dropout is None else dropout for key in keys]
+    with open_weights(stated) as weights:
+        weights.check_layers(shape.layers)
+        try:
+            with torch.device("meta"):  # neither time nor random numbers for weights that are about to be replaced
+                encoder = Bert(shape, dropout=rates[0], attention_dropout=rates[1], pooler=weights.has("pooler"))
+        except ValueError as error:
+            raise CheckpointError(f"{stated.file}: {error}.") from error
+        except (RuntimeError, TypeError) as error:  # what torch says of numbers that it cannot count to
+            raise CheckpointError(f"{stated.file} asks for more than any memory holds.") from error
+        weights.check(dict(encoder.named_parameters()))
+        encoder.to_empty(device="cpu")
+        weights.fill(dict(encoder.named_parameters()))
+    encoder.pooling_hint = pooling_hint(folder)
+    return encoder
+
+
+def save_bert(encoder: Bert, folder: Path, tokenizer_json: str | None) -> None:
+    """Write an encoder, and its tokenizer when given, such that ``transformers`` loads the same numbers from there."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    save_named(folder, dict(encoder.named_parameters()), encoder.describe())
+    save_pooling(folder, encoder.pooling_hint, encoder.width)
+    if tokenizer_json is not None:
+        save_tokenizer(folder, tokenizer_json, positions=encoder.shape.positions, types=encoder.shape.types)
+
+
+def _stated_shape(stated: Stated) -> BertShape:
+    key = stated.naming.activation
+    activation = stated.config.get(key, BertShape.activation)
+    if activation not in ACTIVATIONS:
+        raise CheckpointError(f"{stated.file}: '{key}' is {activation!r}; this encoder has {listed(ACTIVATIONS)}.")
+    return BertShape(**stated.sizes(), epsilon=stated.epsilon(BertShape.epsilon), activation=activation)
+
+
+_MOST_PARAMETERS = 10_000_000_000
+"""More than any machine holds that this is for."""

@@ -7,14 +7,18 @@ Shapes: P tokens of a batch, E width of the word embeddings, D = 2 × hidden.
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from polytask.errors import UserError
 from polytask.packing import Batch, EncoderOutput, Tokens, dropout
 
-from .base import Encoder, WordEmbedding
+from .base import Architecture, Encoder, Outline, WordEmbedding, encoders
 
 
 class BiLstm(Encoder):
@@ -73,3 +77,39 @@ class BiLstm(Encoder):
     def layer_of(self, name: str) -> int:
         within = re.match(r"layers\.(\d+)\.", name)
         return int(within[1]) + 1 if within else 0
+
+
+@encoders.register("lstm")
+class LstmArchitecture(Architecture):
+    """A bidirectional LSTM over word embeddings of its own, trained from scratch: the course reports' baseline.
+
+    ``width`` is that of the word embeddings; the vectors of an encoder are twice ``hidden`` wide.
+    """
+
+    from_checkpoint = False
+    of_new = frozenset({"layers", "width", "hidden", "dropout"})
+
+    def __init__(
+        self,
+        *,
+        layers: Annotated[int, Field(gt=0, le=1000, description="Layers.")] = 2,
+        width: Annotated[int, Field(gt=0, le=100_000, description="Width of the word embeddings.")] = 300,
+        hidden: Annotated[int, Field(gt=0, le=1_000_000, description="Units of each direction.")] = 256,
+        dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout after each layer.")] = 0.5,
+    ) -> None:
+        self.sizes = {"embedding": width, "hidden": hidden, "layers": layers}
+        self.dropout = dropout
+
+    def outline(self, folder: Path | None) -> Outline:
+        return Outline(self.sizes["layers"], BiLstm.positions, BiLstm.has_pooler, lowest_layer=BiLstm.lowest_layer)
+
+    def new(self, vocabulary: int) -> BiLstm:
+        return BiLstm(vocabulary, **self.sizes, dropout=self.dropout)
+
+    @classmethod
+    def rebuild(cls, description: Mapping[str, Any]) -> BiLstm:
+        return BiLstm(**{key: value for key, value in description.items() if key != "architecture"})
+
+    @classmethod
+    def save(cls, encoder: Encoder, folder: Path, tokenizer_json: str | None) -> None:
+        raise UserError("An lstm encoder has no Hugging Face layout; the run folder itself is what to keep.")
