@@ -16,6 +16,7 @@ from polytask.aggregators.base import aggregators
 from polytask.balance.base import balances
 from polytask.data.augment.base import augmentations
 from polytask.data.mixing.base import mixings
+from polytask.encoder.base import encoders
 from polytask.evaluation.aggregates.base import aggregates
 from polytask.heads.logits.base import heads
 from polytask.heads.pairs.base import pair_features
@@ -100,7 +101,15 @@ def _regularizer(recipe: dict[str, Any], name: str) -> None:
     recipe["stages"][0]["regularizers"] = [{"name": name, "weight": 0.5}]
 
 
+def _encoder(recipe: dict[str, Any], name: str) -> None:
+    if not encoders.member(name).from_scratch:
+        pytest.skip("reads checkpoints alone; tests/encoder/test_auto.py trains from one")
+    small = {key: value for key, value in recipe["encoder"].items() if key in encoders.options(name)}
+    recipe["encoder"] = {"architecture": name, **small}
+
+
 ROOMS: dict[str, tuple[Registry[Any], Change]] = {
+    "encoders": (encoders, _encoder),
     "poolings": (poolings, _pooling),
     "pair features": (pair_features, _pair_feature),
     "heads": (heads, _head),

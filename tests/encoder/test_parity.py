@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from polytask.encoder.bert import load_bert, save_bert
 from polytask.encoder.foreign.fetch import locate
-from polytask.encoder.foreign.names import load_bert, save_bert
 from polytask.errors import Unavailable
 from polytask.packing import PackedBatch
 

@@ -21,8 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from polytask.data.tokens import Tokenizer
-from polytask.encoder.bert import Bert, BertShape
-from polytask.encoder.foreign.names import save_bert
+from polytask.encoder.bert import Bert, BertShape, save_bert
 
 Tiny = Callable[..., dict[str, Any]]
 Polytask = Callable[..., Any]

@@ -133,7 +133,7 @@ ATTACKS: dict[str, tuple[Attack, tuple[str, ...]]] = {
     "a width in words": (alter(ENCODER, width="32"), (ENCODER, "no encoder can be built")),
     "heads that do not divide": (alter(ENCODER, heads=5), (ENCODER, "cannot be divided among 5 heads")),
     "an unknown activation": (alter(ENCODER, activation="__import__('os')"), (ENCODER, "is none of gelu")),
-    "a key too many": (alter(ENCODER, evil=1), (ENCODER, "unexpected keyword argument 'evil'")),
+    "a key too many": (alter(ENCODER, evil=1), (ENCODER, "'evil' is no part of what describes")),
     "an lstm beyond memory": (
         write(ENCODER, json.dumps({"architecture": "lstm", "vocabulary": 10, "hidden": 10**8})), (ENCODER, "damaged"),
     ),

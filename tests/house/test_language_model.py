@@ -12,13 +12,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from polytask.data.masking import NO_LABEL
 from polytask.data.tokens import Tokenizer
 from polytask.encoder.base import WordEmbedding
-from polytask.encoder.bert import Bert
-from polytask.encoder.foreign.names import by_foreign_name, load_bert, load_language_head
+from polytask.encoder.bert import Bert, load_bert
+from polytask.encoder.foreign.checkpoint import by_foreign_name, load_language_head
+from polytask.encoder.foreign.namings.base import namings
 from polytask.errors import CheckpointError
 from polytask.evaluation.predicting import predict
 from polytask.evaluation.scoring import score
@@ -56,6 +57,11 @@ def ours(folder: Path) -> Model:
     return Model({"shared": encoder}, {"words": head}, {"words": "shared"})
 
 
+def foreign(module: nn.Module) -> dict[str, Tensor]:
+    """Return an encoder's parameters under BERT's own names."""
+    return by_foreign_name(namings.create("bert"), dict(module.named_parameters()))
+
+
 def batch() -> tuple[RowBatch, Tensor, Tensor]:
     """Return a batch with K masked tokens in each text, and as transformers wants it: padded ids, labels elsewhere -100."""
     generator = torch.Generator().manual_seed(1)
@@ -83,7 +89,7 @@ def our_gradients(model: Model, rows: RowBatch, *, flat: bool) -> dict[str, Tens
     """Return each parameter's gradient by its foreign name, by plain autograd or through the step's flat buffers."""
     encoder, head = model.encoder("words"), model.head("words")
     assert isinstance(encoder, Bert)
-    parts = ((encoder, by_foreign_name), (head, lambda module: dict(module.named_parameters())))
+    parts = ((encoder, foreign), (head, lambda module: dict(module.named_parameters())))
     blocks = [
         Block(module, "", list(module.named_parameters()), shadowed=set(), dtype=torch.float32, rule=rule, adam=Adam())
         for module, _ in parts
@@ -105,7 +111,7 @@ def our_gradients(model: Model, rows: RowBatch, *, flat: bool) -> dict[str, Tens
             parameter.copy_(torch.zeros(()) if parameter.grad is None else parameter.grad)
     theirs = {"dense": "transform.dense", "norm": "transform.LayerNorm"}
     heads = {name.removeprefix("head."): parameter for name, parameter in head.named_parameters()}
-    found = {f"bert.{name}": tensor for name, tensor in by_foreign_name(encoder).items()}
+    found = {f"bert.{name}": tensor for name, tensor in foreign(encoder).items()}
     for name, parameter in heads.items():
         module, _, kind = name.rpartition(".")
         found[f"cls.predictions.{theirs[module]}.{kind}" if module else f"cls.predictions.{kind}"] = parameter

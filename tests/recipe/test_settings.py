@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from polytask.errors import RecipeError
 from polytask.recipe import settings as config
+from polytask.recipe.load import load_recipe
 from polytask.recipe.reading import parse_recipe
 from polytask.recipe.settings import Member, Recipe
 from polytask.recipe.toml import apply_overrides, read_toml, to_toml
@@ -68,7 +69,7 @@ def tables() -> dict[str, Any]:
 
 def told(tables: dict[str, Any]) -> str:
     with pytest.raises(RecipeError) as caught:
-        parse_recipe(tables, "my.toml")
+        load_recipe(tables)
     return str(caught.value)
 
 
@@ -134,7 +135,7 @@ def test_everything_wrong_is_told_at_once(tables: dict[str, Any]) -> None:
     tables["stages"][1]["batch_size"] = 0
     del tables["encoder"]
     lines = told(tables).split("\n")
-    assert lines[0] == "my.toml is not a valid recipe:"
+    assert lines[0] == "The mapping is not a valid recipe:"
     for place in ("sead", "tasks.sst.weight", "tasks.sts.poling", "stages.0.epochs", "stages.1.batch_size", "encoder"):
         assert sum(line.startswith(f"  {place}: ") for line in lines) == 1, place
     assert "  encoder: is missing." in lines

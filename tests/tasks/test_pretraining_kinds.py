@@ -11,7 +11,7 @@ import torch
 
 from polytask.assembly.model import adopt_heads
 from polytask.assembly.parts import build
-from polytask.encoder.foreign.names import save_bert
+from polytask.encoder.bert import save_bert
 from polytask.errors import RecipeError, UserError
 from polytask.heads.task import TokenHead
 from polytask.inference.predictor import load

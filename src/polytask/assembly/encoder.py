@@ -11,7 +11,7 @@ import torch
 from polytask.data.tokens import Tokenizer
 from polytask.encoder.base import Encoder, Outline, encoders
 from polytask.encoder.foreign.fetch import local, locate
-from polytask.errors import CheckpointError, shown
+from polytask.errors import CheckpointError, listed, shown
 from polytask.recipe.facts import architecture_of
 from polytask.recipe.settings import EncoderSettings
 from polytask.runtime.keys import reseed
@@ -61,7 +61,11 @@ def rebuild_encoder(description: Mapping[str, Any], most: int | None = None) -> 
     architecture = encoders.member(name)
     try:
         with torch.device("meta"):
-            numbers = sum(parameter.numel() for parameter in architecture.rebuild(description).parameters())
+            outline = architecture.rebuild(description)
+            numbers = sum(parameter.numel() for parameter in outline.parameters())
+            strange = sorted(description.keys() - outline.describe().keys())
+        if strange:
+            raise CheckpointError(f"{listed(strange)} is no part of what describes an encoder of this architecture.")
         if most is not None and numbers > max(most, HARMLESS):
             raise CheckpointError(f"it describes {numbers:,} parameters, unless the weights, of {most:,} at most, are.")
         return architecture.rebuild(description)

@@ -210,12 +210,13 @@ class BertArchitecture(Architecture):
     def outline(self, folder: Path | None) -> Outline:
         if folder is None:
             return Outline(self.sizes["layers"], BertShape.positions, True)
-        shape = _stated_shape(read_stated(folder))
+        shape = shape_of(read_stated(folder))
         return Outline(shape.layers, shape.positions, None, pooling_hint(folder))
 
     def new(self, vocabulary: int) -> Bert:
         rate = 0.1 if self.dropout is None else self.dropout
-        return Bert(BertShape(vocabulary=vocabulary, **self.sizes), dropout=rate, attention_dropout=rate)
+        shape: dict[str, Any] = {"vocabulary": vocabulary, **self.sizes}
+        return Bert(BertShape(**shape), dropout=rate, attention_dropout=rate)
 
     def load(self, folder: Path) -> Bert:
         return load_bert(folder, dropout=self.dropout)
@@ -241,7 +242,7 @@ def load_bert(folder: Path, *, dropout: float | None = None) -> Bert:
     Raises CheckpointError that names file and tensor.
     """
     stated = read_stated(folder)
-    shape, keys = _stated_shape(stated), (stated.naming.dropout, stated.naming.attention_dropout)
+    shape, keys = shape_of(stated), (stated.naming.dropout, stated.naming.attention_dropout)
     rates = [stated.rate(key) if dropout is None else dropout for key in keys]
     with open_weights(stated) as weights:
         weights.check_layers(shape.layers)
@@ -269,12 +270,14 @@ def save_bert(encoder: Bert, folder: Path, tokenizer_json: str | None) -> None:
         save_tokenizer(folder, tokenizer_json, positions=encoder.shape.positions, types=encoder.shape.types)
 
 
-def _stated_shape(stated: Stated) -> BertShape:
+def shape_of(stated: Stated) -> BertShape:
+    """Return the sizes that a checkpoint's config states. Raises CheckpointError for one that is no BERT's."""
     key = stated.naming.activation
     activation = stated.config.get(key, BertShape.activation)
     if activation not in ACTIVATIONS:
         raise CheckpointError(f"{stated.file}: '{key}' is {activation!r}; this encoder has {listed(ACTIVATIONS)}.")
-    return BertShape(**stated.sizes(), epsilon=stated.epsilon(BertShape.epsilon), activation=activation)
+    sizes: dict[str, Any] = {**stated.sizes()}
+    return BertShape(**sizes, epsilon=stated.epsilon(BertShape.epsilon), activation=activation)
 
 
 _MOST_PARAMETERS = 10_000_000_000

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from polytask.encoder.base import Architecture, encoders
 from polytask.errors import RecipeError, listed
 from polytask.model import SHARED
 from polytask.tasks.kinds.base import Kind, PairMode, kinds
 
-from .settings import Member, Recipe, StageSettings, Symmetric, TaskSettings
+from .settings import EncoderSettings, Member, Recipe, StageSettings, Symmetric, TaskSettings
 
 
 def kind_of(settings: TaskSettings) -> type[Kind]:
@@ -37,6 +38,11 @@ def given_labels(settings: TaskSettings) -> dict[str, str]:
     """Return the labels that a recipe gives, spelling to name; none when they are to be read off train."""
     labels = settings.labels or {}
     return dict(labels) if isinstance(labels, dict) else {label: label for label in labels}
+
+
+def architecture_of(settings: EncoderSettings) -> Architecture:
+    """Return the architecture that a recipe's encoder has, with its options."""
+    return encoders.create(settings.architecture, **settings.options)
 
 
 def encoder_of(task: str, recipe: Recipe) -> str:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from polytask.encoder.base import encoders
 from polytask.errors import RecipeError, listed, nearest, shown
 from polytask.tasks.presets import preset
 
@@ -27,7 +28,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Iterable[str]
     Raises RecipeError that lists everything wrong with it at once.
     """
     if isinstance(source, Mapping):
-        tables, base, name = dict(source), Path.cwd(), "The recipe"
+        tables, base, name = dict(source), Path.cwd(), "The mapping"
     else:
         path, own = _find(source)
         # A bundled recipe's tables are the person's: its relative paths start where they stand.
@@ -82,9 +83,12 @@ def _with_names(place: str, sentence: str) -> Problem:
     """Return a problem; of a member without a name, where no default stands for it, with the names there are."""
     above, _, key = place.rpartition(".")
     _, room = at(above.split("."))
-    if room is None or key != "name" or sentence != "is missing.":
+    if room is None or key != ("architecture" if room is encoders else "name"):
         return place, sentence
-    return place, f"is missing; there are {listed(room.names())}."
+    there = f"; there are {listed(room.names())}."
+    return place, sentence.removesuffix(".") + there if sentence.endswith(
+        ("is missing.", "wanted a text.")
+    ) else sentence
 
 
 def _with_presets(tables: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:

@@ -8,6 +8,7 @@ from polytask.aggregators.base import aggregators
 from polytask.balance.base import balances
 from polytask.data.augment.base import augmentations
 from polytask.data.mixing.base import mixings
+from polytask.encoder.base import encoders
 from polytask.errors import UserError, listed, nearest
 from polytask.evaluation.aggregates.base import aggregates
 from polytask.evaluation.formats.base import formats
@@ -21,6 +22,7 @@ from polytask.regularizers.base import regularizers
 from polytask.tasks.kinds.base import kinds
 
 ROOMS: tuple[Registry[Any], ...] = (
+    encoders,
     kinds,
     poolings,
     pair_modes,

@@ -7,13 +7,14 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter
 
+from polytask.encoder.base import encoders
 from polytask.metrics.base import metrics
 from polytask.registry import InRoom, Registry
 from polytask.tasks.presets import preset_names, preset_summary
 
 from .reading import tables_within
 from .rooms import ROOM_CALLED
-from .settings import Recipe, RegularizerSettings
+from .settings import EncoderSettings, Recipe, RegularizerSettings
 from .walk import room_of
 
 
@@ -28,6 +29,9 @@ def recipe_schema() -> dict[str, Any]:
             registry = room_of(field)
             if registry is None:
                 continue
+            if table is Recipe and key == "encoder":
+                properties[key] = _encoder(definitions["EncoderSettings"], properties[key].get("description"))
+                continue
             beside = {"weight": weight} if RegularizerSettings in tables_within(field.annotation) else {}
             kept = {name: value for name, value in properties[key].items() if name in ("default", "description")}
             default = kept.get("default")
@@ -39,6 +43,19 @@ def recipe_schema() -> dict[str, Any]:
     tasks["preset"]["anyOf"] = [*presets, {"type": "null"}]
     tasks["judged_by"]["anyOf"] = [*_names(metrics), {"type": "null"}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _encoder(table: dict[str, Any], told: str | None) -> dict[str, Any]:
+    """Return what the encoder's table may be: general keys, and for each architecture its own options."""
+    general = {key: value for key, value in table["properties"].items() if key != "architecture"}
+    choices = []
+    for name in encoders.names():
+        choice = _member(encoders, name, **general)
+        del choice["properties"]["name"]
+        choice["properties"]["architecture"] = {"const": name, "description": encoders.first_line(name)}
+        choice["required"] = ["architecture"] if name != EncoderSettings().architecture else []
+        choices.append(choice)
+    return {"anyOf": choices, "description": told or table["description"]}
 
 
 def _tables(table: type[BaseModel]) -> list[type[BaseModel]]:

@@ -59,27 +59,29 @@ Factor = Annotated[float, Field(ge=0)]
 """A factor of a loss: 0 switches off what it stands before."""
 
 
-class EncoderSettings(Settings):
-    """The encoder that all tasks share, or that their own ones start as."""
+class EncoderSettings(BaseModel):
+    """The encoder that all tasks share, or that their own ones start as; further keys are its architecture's options."""
+
+    model_config = ConfigDict(
+        extra="allow", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     checkpoint: str | None = None
     """Pretrained weights: a folder, a hub id, or "minilm". Without one, a new encoder is drawn at random."""
-    architecture: Literal["bert", "lstm", "auto"] = "bert"
-    """"bert" (our own), "lstm" (two bidirectional layers, from scratch), or "auto" (any transformers encoder)."""
-    layers: PositiveInt | None = None
-    """Layers of a new encoder (12 for bert, 2 for lstm). Not with a checkpoint."""
-    width: PositiveInt | None = None
-    """Width of a new encoder (768 for bert; of the word embeddings, 300, for lstm). Not with a checkpoint."""
-    heads: PositiveInt | None = None
-    """Attention heads of a new bert (12). Not with a checkpoint."""
-    hidden: PositiveInt | None = None
-    """Feed-forward width of a new bert (4 times the width), or units a direction of an lstm (256)."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Dropout in the encoder, attention included; the checkpoint's own (or 0.1; 0.5 for lstm) when not given."""
+    architecture: str = "bert"
+    """See `polytask list encoders`: "bert" (our own), "lstm", "auto" (any transformers encoder)."""
     tokenizer: str | None = None
     """A folder, a hub id or "minilm" whose tokenizer a new encoder uses; else words of the training texts."""
-    vocabulary: Annotated[int, Field(ge=6)] | None = None
+    vocabulary: Annotated[int, Field(ge=6, le=100_000_000)] | None = None
     """Largest vocabulary of a tokenizer that is made from the training texts (30000)."""
+
+    @property
+    def name(self) -> str:
+        return self.architecture
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
 
 
 class ProjectionSettings(Settings):
@@ -383,7 +385,7 @@ class Recipe(Settings):
     `polytask list aggregates`."""
     checkpoint_every: PositiveInt = 500
     """Steps between checkpoints; evaluations write one too."""
-    encoder: EncoderSettings
+    encoder: Annotated[EncoderSettings, InRoom("encoders")]
     """The encoder."""
     tasks: Annotated[dict[str, TaskSettings], Field(min_length=1)]
     """The tasks, by name."""

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from polytask.encoder.base import encoders
+
 from .facts import given_metrics, text_columns
 from .settings import Recipe, TaskSettings
 from .walk import Chosen, with_members
@@ -34,4 +36,6 @@ def _filled(chosen: Chosen) -> Mapping[str, Any] | None:
         return None  # one text: nothing meets
     options = {name: option.default for name, option in chosen.registry.options(chosen.name).items()}
     given = {name: value for name, value in options.items() if value not in (None, inspect.Parameter.empty)}
+    if isinstance(chosen.owner, Recipe) and chosen.place == "encoder" and chosen.owner.encoder.checkpoint is not None:
+        given = {name: given[name] for name in given.keys() - encoders.member(chosen.name).of_new}  # the checkpoint's
     return {**given, **chosen.options}

@@ -229,7 +229,17 @@ def test_a_name_that_can_be_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch
 
 def hub(monkeypatch: pytest.MonkeyPatch, act: Callable[[str, list[str], bool], str]) -> None:
     def download(name: str, *, allow_patterns: list[str], ignore_patterns: list[str], local_files_only: bool) -> str:
-        assert ignore_patterns == ["*/*"]
+        offered = [
+            "config.json",
+            "onnx/config.json",
+            "2_Dense/config.json",
+            "1_Pooling/config.json",
+            "a/1_Pooling/config.json",
+        ]
+        chosen = huggingface_hub.utils._paths.filter_repo_objects(
+            offered, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns
+        )
+        assert list(chosen) == ["config.json", "1_Pooling/config.json"]
         return act(name, allow_patterns, local_files_only)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)

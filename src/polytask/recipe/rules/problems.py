@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from polytask.recipe.reading import Problem, invalid
 from polytask.recipe.settings import Recipe
 
-from .encoder import encoder_rules, fit_rules, new_outline
+from .encoder import encoder_rules, fit_rules
 from .members import try_members
 from .stage import stage_rules
 from .task import task_rules
@@ -21,10 +21,8 @@ class Problems:
         self._read = [place for place, _ in self.found]
 
     def add(self, place: str, sentence: str) -> None:
-        """Note a problem, unless that very place could not be read, or the same was said beside it."""
-        beside = place.rpartition(".")[0]
-        said = any(text == sentence and other.rpartition(".")[0] == beside for other, text in self.found)
-        if not said and not any(_overlap(place, other) for other in self._read):
+        """Note a problem, unless that very place could not be read."""
+        if (place, sentence) not in self.found and not any(_overlap(place, other) for other in self._read):
             self.found.append((place, sentence))
 
     def add_all(self, found: Iterable[Problem]) -> None:
@@ -51,6 +49,6 @@ def examine(recipe: Recipe, known: Iterable[Problem] = ()) -> Problems:
     problems.add_all(refused)
     problems.add_all(task_rules(recipe, made))
     problems.add_all(stage_rules(recipe, made))
-    if recipe.encoder.checkpoint is None:
-        problems.add_all(fit_rules(recipe, new_outline(recipe.encoder)))
+    if recipe.encoder.checkpoint is None and "encoder" in made and (outline := made["encoder"].outline(None)):
+        problems.add_all(fit_rules(recipe, outline))
     return problems

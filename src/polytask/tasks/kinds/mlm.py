@@ -16,7 +16,7 @@ from polytask.data.masking import NO_LABEL, Masking
 from polytask.data.tables.examples import Examples
 from polytask.data.tokens import TokenColumn, Tokenizer
 from polytask.encoder.base import Encoder
-from polytask.encoder.foreign.names import load_language_head
+from polytask.encoder.foreign.checkpoint import load_language_head
 from polytask.errors import CheckpointError, RecipeError
 from polytask.heads.language import LanguageHead
 from polytask.heads.pooling.base import Pooling

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from .base import Naming, namings
 
@@ -16,7 +16,7 @@ class BertNames(Naming):
 
     model_type = "bert"
     prefix = "bert."
-    modules = {
+    modules: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "embeddings.word": ("embeddings.word_embeddings",),
         "embeddings.position": ("embeddings.position_embeddings",),
         "embeddings.token_type": ("embeddings.token_type_embeddings",),
@@ -33,7 +33,7 @@ class BertNames(Naming):
         "layers.{}.feed_forward.down": ("encoder.layer.{}.output.dense",),
         "layers.{}.feed_forward.norm": ("encoder.layer.{}.output.LayerNorm",),
     }
-    sizes = {
+    sizes: ClassVar[Mapping[str, str]] = {
         "vocabulary": "vocab_size",
         "width": "hidden_size",
         "layers": "num_hidden_layers",
@@ -44,7 +44,7 @@ class BertNames(Naming):
     }
     optional = ("positions", "types")  # old configs leave these out; the tensors' shapes are checked in any case
     language_prefix = "cls.predictions."
-    language_head = {
+    language_head: ClassVar[Mapping[str, str]] = {
         "dense.weight": "transform.dense.weight",
         "dense.bias": "transform.dense.bias",
         "norm.weight": "transform.LayerNorm.weight",
@@ -52,7 +52,7 @@ class BertNames(Naming):
         "bias": "bias",
     }
     word_table = "embeddings.word_embeddings.weight"
-    also = {
+    also: ClassVar[Mapping[str, Any]] = {
         "architectures": ["BertModel"],
         "position_embedding_type": "absolute",
         "initializer_range": 0.02,

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from polytask.encoder.bert import Bert, BertShape
-from polytask.encoder.foreign.names import by_foreign_name, load_bert, save_bert
+from polytask.encoder.bert import Bert, BertShape, load_bert, save_bert
+from polytask.encoder.foreign.checkpoint import by_foreign_name
+from polytask.encoder.foreign.namings.base import namings
 from polytask.errors import CheckpointError
 
 SHAPE = BertShape(vocabulary=30, width=16, layers=2, heads=4, feed_forward=24, positions=20, epsilon=1e-6)
@@ -73,7 +74,7 @@ def test_the_way_there_and_back(encoder: Bert, folder: Path, tmp_path: Path) -> 
 
 
 def test_every_parameter_has_one_foreign_name(encoder: Bert) -> None:
-    views = by_foreign_name(encoder)
+    views = by_foreign_name(namings.create("bert"), dict(encoder.named_parameters()))
     assert sum(view.numel() for view in views.values()) == sum(p.numel() for p in encoder.parameters())
     for view in views.values():
         view.zero_()

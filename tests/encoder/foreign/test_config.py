@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from polytask.encoder.attention import SelfAttention
-from polytask.encoder.bert import Bert, BertShape
-from polytask.encoder.foreign.names import load_bert, save_bert, shape_of
+from polytask.encoder.bert import Bert, BertShape, load_bert, save_bert, shape_of
+from polytask.encoder.foreign.checkpoint import read_stated
 from polytask.errors import CheckpointError
 
 SHAPE = BertShape(vocabulary=30, width=16, layers=2, heads=4, feed_forward=24, positions=20, epsilon=1e-6)
@@ -96,9 +96,13 @@ def test_the_first_configs_had_no_model_type(folder: Path) -> None:
 
 
 def test_shape_of_a_folder(folder: Path) -> None:
-    assert shape_of(folder) == SHAPE
+    assert shape_of(read_stated(folder)) == SHAPE
     set_config(folder, max_position_embeddings=None, type_vocab_size=None, hidden_act=None, layer_norm_eps=None)
-    assert (shape_of(folder).positions, shape_of(folder).types, shape_of(folder).epsilon) == (512, 2, 1e-12)
+    assert (
+        shape_of(read_stated(folder)).positions,
+        shape_of(read_stated(folder)).types,
+        shape_of(read_stated(folder)).epsilon,
+    ) == (512, 2, 1e-12)
 
 
 def test_the_tokenizer_is_written_as_it_stands(tmp_path: Path) -> None:
