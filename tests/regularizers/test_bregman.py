@@ -120,20 +120,20 @@ def test_a_resumed_schedule_goes_on(net_view: NetView) -> None:
 def test_the_teacher_is_the_moving_average_of_the_weights(tiny: Tiny, begun: Begun, precision: str) -> None:
     stage = {"steps": 20, "batch_size": 10, "learning_rate": 1e-2, "mixing": "joint", "clip": 0}
     step, _ = begun(tiny(stage | {"regularizers": [{"name": "bregman"}]}, precision=precision))
-    wanted = {name: tensor.double() for name, tensor in step.weights().items()}
+    wanted = {name: tensor.double() for name, tensor in step.weights.tensors().items()}
     for number in range(4):
         step(number)
         beta = 0.99 if number < 2 else 0.999
-        wanted = {name: beta * old + (1 - beta) * step.weights()[name].double() for name, old in wanted.items()}
+        wanted = {name: beta * old + (1 - beta) * step.weights.tensors()[name].double() for name, old in wanted.items()}
     state = step.state_dict()
     held: dict[str, Tensor] = {}
-    for name, masters in step._blocks().items():
+    for name, masters in step.weights.blocks().items():
         flat = state[f"regularizer.0.teacher.{name}"]
         assert flat.dtype is torch.float32
         held |= {slot.name: slot.of(flat) for slot in masters.slots}
     for name, tensor in held.items():
         torch.testing.assert_close(tensor.double(), wanted[name], rtol=1e-5, atol=1e-7)
-        assert not torch.equal(tensor, step.weights()[name])
+        assert not torch.equal(tensor, step.weights.tensors()[name])
 
 
 @pytest.mark.parametrize("task", TASKS)

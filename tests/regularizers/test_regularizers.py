@@ -42,7 +42,7 @@ def new(name: str, parts: Parts) -> Regularizer:
     def fallen_behind() -> Twin:
         blocks = Step(
             parts.model, parts.tasks, parts.train_rows, parts.stages[0], seed=0, dtype=torch.float32
-        )._blocks()
+        ).weights.blocks()
         twin = Twin(parts.model, blocks)
         generator = torch.Generator().manual_seed(1)
         noise = {n: 0.05 * torch.randn(t.shape, generator=generator) for n, t in twin.state_dict().items()}
@@ -127,7 +127,7 @@ def test_its_state_goes_on_as_if_nothing_had_happened(tiny: Tiny, begun: Begun, 
     whole, _ = begun(recipe)
     for number in range(3):
         whole(number)
-    weights = {held: tensor.clone() for held, tensor in whole.weights().items()}
+    weights = {held: tensor.clone() for held, tensor in whole.weights.tensors().items()}
     state = {held: tensor.clone() for held, tensor in whole.state_dict().items()}
     whole(3)
     again, parts = begun(recipe)
@@ -138,8 +138,8 @@ def test_its_state_goes_on_as_if_nothing_had_happened(tiny: Tiny, begun: Begun, 
     again = Step(parts.model, parts.tasks, parts.train_rows, parts.stages[0], seed=0, dtype=dtype_of(precision))
     again.load_state_dict(state)
     again(3)
-    for held, tensor in whole.weights().items():
-        assert torch.equal(tensor, again.weights()[held]), held
+    for held, tensor in whole.weights.tensors().items():
+        assert torch.equal(tensor, again.weights.tensors()[held]), held
     for held, tensor in whole.state_dict().items():
         assert tensor.dtype in (torch.float32, torch.int64)
         assert torch.equal(tensor, again.state_dict()[held]), held
@@ -162,8 +162,8 @@ def test_micro_batches_add_up(all_heads: Tiny, begun: Begun, settings: Mapping[s
         one, other = results(whole, 2), results(pieces, 2)
         assert one[0] == pytest.approx(other[0], rel=1e-5)
         assert one[1] == pytest.approx(other[1], rel=1e-2, abs=1e-9)
-    for held, tensor in whole.weights().items():
-        torch.testing.assert_close(tensor, pieces.weights()[held], rtol=0, atol=1e-6)
+    for held, tensor in whole.weights.tensors().items():
+        torch.testing.assert_close(tensor, pieces.weights.tensors()[held], rtol=0, atol=1e-6)
 
 
 def test_members_differ_pairwise(looked_at: LookedAt, view_of: ViewOf) -> None:

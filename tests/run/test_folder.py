@@ -13,7 +13,7 @@ import pytest
 from polytask.errors import RunFolderError
 from polytask.run.events import Noted, StageEnded, Started
 from polytask.run.folder import RunFolder
-from polytask.run.index import FORMAT, Index
+from polytask.run.index import FORMAT, Index, Waited
 from polytask.run.journal import Journal, read_events, read_journal
 
 
@@ -46,7 +46,7 @@ def test_an_index_comes_back_as_it_was(folder: RunFolder) -> None:
         finished=True,
         best_aggregate=0.1 + 0.2,
         best_values={"sst": 1 / 3},
-        stale=2,
+        waited=Waited(best=0.25, evaluations=2),
     )
     folder.write_index(index)
     assert folder.read_index() == index

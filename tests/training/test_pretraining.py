@@ -128,7 +128,7 @@ def test_a_step_of_a_language_model_is_that_of_plain_autograd(
     result = step(0)
     norm = torch.stack([gradient.square().sum() for gradient in wanted.values()]).sum().sqrt()
     assert result.norm == pytest.approx(norm.item(), rel=1e-4)
-    block = step.encoder_blocks["shared"]
+    block = step.weights.encoders["shared"]
     for slot in block.masters.slots:
         name = slot.name.removeprefix("encoders.shared.")
         torch.testing.assert_close(slot.of(block.m) / 0.1, wanted[name], atol=1e-6, rtol=1e-3)
@@ -242,7 +242,7 @@ def test_a_frozen_encoder_or_its_last_layer(tiny: Tiny, step_of: Callable[..., S
         before = {name: tensor.clone() for name, tensor in parts.model.named_parameters()}
         step = step_of(parts)
         step(0)
-        moved = {name for name, tensor in step.weights().items() if not torch.equal(tensor, before[name])}
+        moved = {name for name, tensor in step.weights.tensors().items() if not torch.equal(tensor, before[name])}
         assert moved
         kept = f"heads.{task}." if chosen == "heads" else (f"heads.{task}.", "encoders.shared.layers.1.")
         assert all(name.startswith(kept) for name in moved)

@@ -138,7 +138,7 @@ def test_own_encoders_begin_as_pretraining_left_the_shared_one(
 
     def noted(self: Step, *parts: Any, **more: Any) -> None:
         built(self, *parts, **more)
-        begun.append({name: tensor.clone() for name, tensor in self.weights().items()})
+        begun.append({name: tensor.clone() for name, tensor in self.weights.tensors().items()})
 
     monkeypatch.setattr(Step, "__init__", noted)
     run = train(pretrained(tiny), tmp_path / "run").folder
@@ -210,7 +210,7 @@ def test_only_the_active_tasks_encoder_has_an_optimizer(tiny: Tiny, parts_of: Pa
     parts = parts_of(separate(tiny))
     for stage, task in enumerate(TASKS):
         step = step_of(parts, stage)
-        assert set(step.encoder_blocks) == {task}
+        assert set(step.weights.encoders) == {task}
         assert {name.rpartition(".")[0] for name in step.state_dict() if "encoder." in name or "head." in name} == {
             f"encoder.{task}",
             f"head.{task}",
@@ -243,7 +243,7 @@ def test_trained_side_by_side_own_encoders_are_as_trained_alone(
     step = step_of(parts)
     for number in range(6):
         step(number)
-    together = {name: tensor.clone() for name, tensor in step.weights().items()}
+    together = {name: tensor.clone() for name, tensor in step.weights.tensors().items()}
     turns = [{micro.task for micro in parts.stages[0].plan(number)} for number in range(6)]
     step.release()
     for task in tasks:
@@ -252,7 +252,7 @@ def test_trained_side_by_side_own_encoders_are_as_trained_alone(
         step = step_of(parts)
         for number in range(sum(task in turn for turn in turns)):
             step(number)
-        assert_equal(part_of(together, task, task), part_of(step.weights(), task, task))
+        assert_equal(part_of(together, task, task), part_of(step.weights.tensors(), task, task))
 
 
 @pytest.mark.parametrize("surgery", [name for name in aggregators.names() if name != "sum"])
@@ -263,7 +263,7 @@ def test_surgery_acts_on_what_is_shared_only(tiny: Tiny, parts_of: PartsOf, step
         step = step_of(parts_of(own(tiny({**stage, "aggregator": aggregator}, drop=0.0), "similarity")))
         for number in range(4):
             step(number)
-        found[aggregator] = {name: tensor.clone() for name, tensor in step.weights().items()}
+        found[aggregator] = {name: tensor.clone() for name, tensor in step.weights.tensors().items()}
     assert_equal(*(part_of(weights, "similarity", "similarity") for weights in found.values()))
 
 

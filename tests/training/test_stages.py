@@ -168,7 +168,7 @@ def test_whatever_a_stage_trains_gets_a_gradient_and_all_else_stays_where_it_was
     own = {name for name in before if name.startswith("heads.similarity.")}
     step = step_of(parts)
     step(0)
-    moved = {name for name, parameter in step.weights().items() if not torch.equal(parameter, before[name])}
+    moved = {name for name, parameter in step.weights.tensors().items() if not torch.equal(parameter, before[name])}
     assert moved == trained | own
     assert not any(name.startswith(("encoders.shared.layers.1.", "encoders.shared.pooler.")) for name in moved)
 
@@ -232,7 +232,7 @@ def test_a_rate_is_a_few_slices_whatever_the_number_of_parameters(
 ) -> None:
     recipe = tiny({"layer_decay": 0.9, "batch_size": 10}, precision=precision)
     recipe["encoder"] |= {"layers": 5}
-    block = step_of(parts_of(recipe)).encoder_blocks["shared"]
+    block = step_of(parts_of(recipe)).weights.encoders["shared"]
     # five layers and the embeddings, decayed or not; in bf16 a layer's norms lie apart from its other undecayed ones
     assert len(block.slices) == {"float32": 12, "bfloat16": 17}[precision]
     assert len({rule for _, _, rule in block.slices}) == 12

@@ -47,7 +47,7 @@ def moved(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> set[str]
 
 
 def snapshot(step: Step) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in step.weights().items()}
+    return {name: tensor.clone() for name, tensor in step.weights.tensors().items()}
 
 
 def weights_after(step: Step, steps: int) -> dict[str, Tensor]:
@@ -343,7 +343,7 @@ def test_bfloat16_follows_float32(tiny: Tiny, parts_of: PartsOf, step_of: StepOf
         # bf16 keeps 8 bits: 0.4 % a number, and what 20 steps make of it
         assert one.losses == pytest.approx(other.losses, rel=0.03)
     assert {parameter.dtype for parameter in rounded.model.parameters()} == {torch.float32, torch.bfloat16}
-    masters = rounded.weights()
+    masters = rounded.weights.tensors()
     for name, parameter in rounded.model.named_parameters():
         assert masters[name].dtype is torch.float32
         assert torch.equal(parameter.detach(), masters[name].to(parameter.dtype)), name
@@ -425,7 +425,7 @@ def test_every_stage_starts_with_a_fresh_optimizer_on_the_weights_of_the_last(
     left = weights_after(first, 2)
     first.release()
     second = step_of(parts, 1)
-    assert moved(left, second.weights()) == set()
+    assert moved(left, second.weights.tensors()) == set()
     assert all(not tensor.any() for name, tensor in second.state_dict().items() if name.endswith(("m", "v", "updates")))
 
 

@@ -87,7 +87,7 @@ class Truth:
 
 def taken(step: Step) -> dict[str, Tensor]:
     """Return the gradients that the first step's update was given, by parameter: ten times Adam's first moment."""
-    blocks = [*step.encoder_blocks.values(), *step.head_blocks.values()]
+    blocks = [*step.weights.encoders.values(), *step.weights.heads.values()]
     return {slot.name: 10 * slot.of(block.m) for block in blocks for slot in block.masters.slots}
 
 
@@ -109,7 +109,7 @@ def assert_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor], toleranc
 def weights_after(step: Step, steps: int) -> dict[str, Tensor]:
     for number in range(steps):
         step(number)
-    return {name: tensor.clone() for name, tensor in step.weights().items()}
+    return {name: tensor.clone() for name, tensor in step.weights.tensors().items()}
 
 
 # -- aggregators -------------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_the_order_is_not_drawn_from_the_default_generator(
         torch.manual_seed(number)
         torch.rand(100)
         other(number)
-    assert_same(weights, other.weights())
+    assert_same(weights, other.weights.tensors())
 
 
 @pytest.mark.parametrize("name", SURGERY)
@@ -189,10 +189,10 @@ def test_a_gradient_that_is_not_finite_reaches_no_aggregator(
     labels_N = parts.train_rows["similarity"].labels_N
     assert labels_N is not None
     labels_N[int(rows[3])] = math.nan
-    before = {key: tensor.clone() for key, tensor in (step.state_dict() | step.weights()).items()}
+    before = {key: tensor.clone() for key, tensor in (step.state_dict() | step.weights.tensors()).items()}
     with pytest.raises(NonFiniteLoss, match="task 'similarity'"):
         step(1)
-    assert_same(before, step.state_dict() | step.weights())
+    assert_same(before, step.state_dict() | step.weights.tensors())
 
 
 @pytest.mark.parametrize("scale", [1e-18, 1e-20, 1e-22, 1e-24, 1e-29])
@@ -618,7 +618,7 @@ def test_two_processes_balance_and_combine_as_one(
         result: StepResult = step(number)
         assert event["losses"] == pytest.approx(result.losses, rel=1e-4)
         assert event["cosines"] == pytest.approx(result.cosines, abs=1e-4)
-    assert_same(load_file(tmp_path / "two" / "model.safetensors"), step.weights(), 1e-5)
+    assert_same(load_file(tmp_path / "two" / "model.safetensors"), step.weights.tensors(), 1e-5)
 
 
 def run_two(recipe: Mapping[str, Any], out: Path) -> None:

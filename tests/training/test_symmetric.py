@@ -140,7 +140,7 @@ def test_a_regularized_symmetric_step_moves_the_weights(
 ) -> None:
     stage = {**STAGE, "mixing": "joint", "micro_batch": 4, "regularizers": [{"name": regularizer}]}
     step = step_of(parts_of(symmetric(tiny, 1.0, stage, drop=0.1)))
-    before = {name: tensor.clone() for name, tensor in step.weights().items()}
+    before = {name: tensor.clone() for name, tensor in step.weights.tensors().items()}
     result = step(0)
     assert all(np.isfinite(value) and value > 0 for value in result.penalties.values())
-    assert any(not torch.equal(tensor, before[name]) for name, tensor in step.weights().items())
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in step.weights.tensors().items())

@@ -18,7 +18,6 @@ from polytask.jobs.train import train
 from polytask.run.folder import RunFolder
 from polytask.run.journal import read_journal
 from polytask.training.step import Step
-from polytask.training.twin import Twin
 
 Tiny = Callable[..., dict[str, Any]]
 PartsOf = Callable[[Mapping[str, Any]], Parts]
@@ -41,7 +40,7 @@ def test_it_copies_what_is_trained_and_shares_what_is_frozen(
 ) -> None:
     stage = STAGE | {"train": {"last": 1}, "tasks": ["sentiment", "similarity"]}
     step = step_of(parts_of(tiny(stage, precision=precision)))
-    twin = Twin(step.model, step._blocks())
+    twin = step.weights.twin()
     own, theirs = dict(step.model.named_parameters()), dict(twin.model.named_parameters())
     assert own.keys() == theirs.keys()
     trained = {name for name, parameter in own.items() if parameter.requires_grad}
@@ -58,23 +57,23 @@ def test_it_copies_what_is_trained_and_shares_what_is_frozen(
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_it_follows_at_a_distance(tiny: Tiny, parts_of: PartsOf, step_of: StepOf, precision: str) -> None:
     step = step_of(parts_of(tiny(STAGE, precision=precision)))
-    twin = Twin(step.model, step._blocks())
+    twin = step.weights.twin()
     old = snapshot(twin.tensors())
     step(0)
-    new = snapshot(step.weights())
+    new = snapshot(step.weights.tensors())
     twin.follow(0.25)
     for name, tensor in twin.tensors().items():
         torch.testing.assert_close(tensor, old[name] + 0.25 * (new[name] - old[name]))
     for name, parameter in twin.model.named_parameters():
         assert torch.equal(parameter, twin.tensors()[name].to(parameter.dtype))
-    assert same(new, step.weights())
+    assert same(new, step.weights.tensors())
     state = snapshot(twin.state_dict())
-    again = Twin(step.model, step._blocks())
+    again = step.weights.twin()
     again.load_state_dict(state)
     assert same(again.tensors(), twin.tensors())
     assert same(dict(again.model.named_parameters()), dict(twin.model.named_parameters()))
     twin.take_over()
-    assert same(twin.tensors(), step.weights())
+    assert same(twin.tensors(), step.weights.tensors())
     assert same(dict(twin.model.named_parameters()), dict(step.model.named_parameters()))
 
 
@@ -87,16 +86,16 @@ def test_the_average_by_hand_and_training_goes_on_without_it(
     seen: list[dict[str, Tensor]] = []
     for number in range(5):
         assert plain(number).losses == averaged(number).losses
-        seen.append({name: tensor.double() for name, tensor in plain.weights().items()})
+        seen.append({name: tensor.double() for name, tensor in plain.weights.tensors().items()})
         factors = [decay ** (number - place) for place in range(number + 1)]
-        for name, tensor in averaged.weights().items():
+        for name, tensor in averaged.weights.tensors().items():
             mean = sum(factor * weights[name] for factor, weights in zip(factors, seen, strict=True)) / sum(factors)
             torch.testing.assert_close(tensor.double(), mean, rtol=1e-5, atol=1e-6)
     assert same(dict(plain.model.named_parameters()), dict(averaged.model.named_parameters()))
-    assert same(averaged.weights(), dict(averaged.judged.named_parameters()))
-    assert averaged.judged is not averaged.model
-    assert plain.judged is plain.model
-    wanted = snapshot(averaged.weights())
+    assert same(averaged.weights.tensors(), dict(averaged.weights.evaluated.named_parameters()))
+    assert averaged.weights.evaluated is not averaged.model
+    assert plain.weights.evaluated is plain.model
+    wanted = snapshot(averaged.weights.tensors())
     averaged.release()
     assert same(wanted, dict(averaged.model.named_parameters()))  # what the next stage starts from
 

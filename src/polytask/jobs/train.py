@@ -29,7 +29,7 @@ from polytask.run.tensors import save_tensors
 from polytask.runtime.device import pick_device, surroundings
 from polytask.runtime.files import digest, write_text
 from polytask.runtime.processes import Processes, join
-from polytask.training.loop import checkpoint_name
+from polytask.training.saving import checkpoint_name
 
 from .run import Run
 

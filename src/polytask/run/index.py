@@ -10,10 +10,21 @@ FORMAT = 4
 """Version of the run folder: its layout, and what its recipe means."""
 
 
+class Waited(BaseModel):
+    """What early stopping remembers of a stage."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    best: float | None = None
+    """The best aggregate of the stage's own tasks within the stage."""
+    evaluations: int = 0
+    """Evaluations since then."""
+
+
 class Index(BaseModel):
     """What a run folder's ``index.json`` refers to. A file that it does not name does not count."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int = FORMAT
     last: str | None = None
@@ -39,10 +50,11 @@ class Index(BaseModel):
     """The last scores of each task."""
     best_scores: dict[str, Scores] = {}
     """The scores of ``best``, as far as its tasks were trained."""
-    stage_best: float | None = None
-    """The best aggregate of the stage's own tasks within the stage."""
-    stale: int = 0
-    """Evaluations since then; what early stopping counts."""
+    waited: Waited = Waited()
+
+    def with_(self, **changes: object) -> Index:
+        """Return the same index but for some of its values."""
+        return self.model_copy(update=changes)
 
     @property
     def kept(self) -> set[str]:

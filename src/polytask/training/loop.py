@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from polytask.data.batching import padding_share
 from polytask.data.rows import TaskRows
@@ -19,7 +18,7 @@ from polytask.evaluation.aggregates.base import Aggregate
 from polytask.evaluation.formats.base import Labels
 from polytask.evaluation.predicting import predict, predict_logits
 from polytask.evaluation.predictions import Predictions, write_predictions
-from polytask.evaluation.scoring import aggregated, judged, score
+from polytask.evaluation.scoring import score
 from polytask.model import SHARED, Model
 from polytask.run.events import (
     Evaluated,
@@ -33,16 +32,14 @@ from polytask.run.events import (
     Stepped,
 )
 from polytask.run.folder import RunFolder
-from polytask.run.index import Index
+from polytask.run.index import Index, Waited
 from polytask.run.journal import Journal
 from polytask.run.listen import Audience, Listener
-from polytask.run.scores import Scores
-from polytask.run.tensors import copy_into, load_tensors, save_tensors
-from polytask.runtime import files
 from polytask.runtime.processes import Processes
 from polytask.tasks.task import Task
 
-from .bests import Mixture, begun, judges_of
+from .bests import Bests
+from .saving import Checkpoints, checkpoint_name
 from .stages import Stage, awaited_tasks, heirs, touched_tasks
 from .step import Step
 from .stopping import StopRequest, stop_requests
@@ -66,36 +63,63 @@ class Trainer:
     listeners: Sequence[Listener] = ()
     processes: Processes = field(default_factory=Processes)
 
+    def __post_init__(self) -> None:
+        metrics = {name: task.metrics for name, task in self.tasks.items()}
+        self.bests = Bests(self.model, self.stages, self.dev_rows, metrics, self.aggregate)
+        self.saved = Checkpoints(self.folder, self.model, self.processes)
+        self.stop = StopRequest()
+        self.audience = Audience(self.listeners)
+
     def run(self) -> Index:
         """Train to the end; whoever calls holds the folder's lock.
 
         Raises Interrupted, with a checkpoint written, when asked to stop; StorageError when the disk is full.
         """
-        self.index = self.folder.read_index()
-        if self.index.finished:
-            return self.index
-        self.judges = judges_of(self.model, self.stages, self.dev_rows)
-        self.mixture: Mixture | None = None
+        if self.saved.index.finished:
+            return self.saved.index
         if self.processes.leads:
             self.folder.tidy()
-        self.journal = self._open_journal()
-        # The journal last: an event that a listener cannot bear is not recorded as one that happened.
-        self.audience = Audience([*self.listeners, self.journal])
-        try:
-            with stop_requests() as self.stop:
-                stop = self.stop
-                self._take_up_weights()
-                for stage in self.stages[self.index.stage :]:
-                    self._run_stage(stage, stop)
-                self._finish()
-        except StorageError as error:
-            raise StorageError(error.message, Remedy("room", str(self.folder.path))) from error
-        finally:
-            self.journal.close()
-        return self.index
+        with self._journal() as journal, self._asked_for_room(), stop_requests(self.stop):
+            # The journal last: an event that a listener cannot bear is not recorded as one that happened.
+            self.audience = Audience([*self.listeners, journal])
+            self.saved.take_up_weights()
+            for stage in self.stages[self.saved.index.stage :]:
+                self._run_stage(stage, journal)
+            self.saved.finish(self.bests.at_the_end(self.saved.index, self.model.encoders.keys()))
+        return self.saved.index
 
-    def _run_stage(self, stage: Stage, stop: StopRequest) -> None:
-        if not self.index.step:
+    def _run_stage(self, stage: Stage, journal: Journal) -> None:
+        done = self.saved.index.step
+        step = self._begin(stage, done)
+        while done < stage.steps or self.saved.index.owes_evaluation:
+            if not self.saved.index.owes_evaluation:
+                self._take(step, stage, done)
+                done += 1
+            evaluates = bool(self._scored(stage)) and stage.evaluates_after(done)
+            # A stop asked for within an evaluation cuts it short: a resumed run owes it, and begins with it.
+            self.saved.update(owes_evaluation=evaluates and not self._evaluate(step, done))
+            waited = self.saved.index.waited.evaluations
+            gives_up = evaluates and stage.patience is not None and waited >= stage.patience.evaluations
+            ends = done == stage.steps or gives_up
+            if ends and not self.saved.index.owes_evaluation:
+                self._note_conflicts(step, stage, done)
+            # Asked of all processes together: one that went on alone would wait for the others for ever.
+            stops = self.processes.any(bool(self.stop))
+            if stops or evaluates or done % self.checkpoint_every == 0 or ends:
+                # A stage that gave up has done all its steps, as far as a resumed run is concerned.
+                counted = stage.steps if gives_up else done
+                self.saved.commit(checkpoint_name(stage.number, done), step, journal, stage=stage.number, done=counted)
+            if stops:
+                by = self.stop.by or "another process"
+                raise Interrupted(f"Stopped by {by}.", Remedy("resume", str(self.folder.path)))
+            if gives_up:
+                break
+        step.release()
+        self.saved.update(stage=stage.number + 1, step=0, waited=Waited())
+
+    def _begin(self, stage: Stage, done: int) -> Step:
+        """Return what takes a stage's steps, as it stood after ``done`` of them."""
+        if not done:
             self._hand_down(stage)
         step = Step(
             self.model,
@@ -106,31 +130,12 @@ class Trainer:
             dtype=self.dtype,
             processes=self.processes,
         )
-        if self.index.step:
-            step.load_state_dict(self._load(self.folder.state(str(self.index.last))))
+        if done:
+            step.load_state_dict(self.saved.state())
         else:
             self._note_data(stage)
-        self._tell(StageBegins(stage.number, len(self.stages), self.index.step, stage.steps))
-        done = self.index.step
-        while done < stage.steps or self.index.owes_evaluation:
-            if not self.index.owes_evaluation:
-                self._take(step, stage, done)
-                done += 1
-            evaluates = bool(self._judged(stage)) and stage.evaluates_after(done)
-            self._update(owes_evaluation=evaluates and not self._evaluate(step, done, stop))
-            gives_up = evaluates and stage.patience is not None and self.index.stale >= stage.patience.evaluations
-            if (done == stage.steps or gives_up) and not self.index.owes_evaluation:
-                self._note_conflicts(step, stage, done)
-            stops = self.processes.any(bool(stop))
-            if stops or evaluates or done % self.checkpoint_every == 0 or done == stage.steps:
-                self._commit(step, stage, done, gives_up)
-            if stops:
-                by = stop.by or "another process"
-                raise Interrupted(f"Stopped by {by}.", Remedy("resume", str(self.folder.path)))
-            if gives_up:
-                break
-        step.release()
-        self._update(stage=stage.number + 1, step=0, stale=0, stage_best=None)
+        self._tell(StageBegins(stage.number, len(self.stages), done, stage.steps))
+        return step
 
     def _hand_down(self, stage: Stage) -> None:
         """Let encoders of tasks' own begin as the shared one stands, where earlier stages have trained that."""
@@ -174,162 +179,73 @@ class Trainer:
         if by is not None:
             self.stop.by = self.stop.by or by
 
-    def _evaluate(self, step: Step, done: int, stop: StopRequest) -> bool:
+    def _evaluate(self, step: Step, done: int) -> bool:
         """Score the dev tables and take note of bests. Returns False if a request to stop came first: it is still owed.
 
         Tasks of which the stage moves no weight have the scores that they had, and those whose turn is yet to come none.
         """
         started, stage = time.perf_counter(), step.stage
-        touched, known = touched_tasks(self.model, stage), self.index.scores
-        judged = self._judged(stage)
-        due = [name for name in judged if name in touched or name not in known]
+        touched, known = touched_tasks(self.model, stage), self.saved.index.scores
+        scored = self._scored(stage)
+        due = [name for name in scored if name in touched or name not in known]
         try:
-            predictions = {name: self._predict(step.judged, name, stop) for name in due}
+            predictions = {name: self._predict(step.weights.evaluated, name) for name in due}
         except _Stopped:
             return False
         new = {name: score(predictions[name], self.tasks[name].metrics) for name in due}
-        scores = {name: new.get(name) or known[name] for name in judged}
-        self._update(scores=scores)
-        total = self._aggregate(scores, scores)
-        self._note_patience(stage, scores)
-        self._note_task_bests(scores, checkpoint_name(stage.number, done))
-        best, kept = self._note_best(scores, touched, checkpoint_name(stage.number, done))
+        scores = {name: new.get(name) or known[name] for name in scored}
+        checkpoint = checkpoint_name(stage.number, done)
+        verdict = self.bests.judge(self.saved.index, stage, scores, touched, checkpoint)
+        self.saved.note(verdict)
         if self.processes.leads:
             for name in due:
-                if self.model.encoder_of[name] not in kept:
-                    self._write_predictions(name, predictions[name])
-        epoch = round(done / stage.epoch_steps, 4)
-        seconds = round(time.perf_counter() - started, 4)
+                # Predictions on disk are those of the joint best: where a former one stays, so do they.
+                if self.model.encoder_of[name] not in verdict.kept:
+                    write_predictions(self.folder.predictions / f"{name}-dev.csv", predictions[name], Labels())
+        epoch, total = round(done / stage.epoch_steps, 4), self.bests.aggregate(scores, scores)
+        seconds, conflict = round(time.perf_counter() - started, 4), step.conflicts.share
         self._tell(
-            Evaluated(stage.number, done, epoch, scores, total, best, seconds=seconds, conflict=step.conflicts.share)
+            Evaluated(stage.number, done, epoch, scores, total, verdict.best, seconds=seconds, conflict=conflict)
         )
         return True
 
-    def _judged(self, stage: Stage) -> list[str]:
+    def _scored(self, stage: Stage) -> list[str]:
+        """Return the tasks that a stage's evaluations score."""
         awaited = awaited_tasks(self.stages, stage.number)
         return [name for name in self.dev_rows if name not in awaited]
 
-    def _predict(self, model: Model, name: str, stop: StopRequest) -> Predictions:
+    def _predict(self, model: Model, name: str) -> Predictions:
         rows, done = self.dev_rows[name], 0
 
         def ticked(count: int) -> None:
             nonlocal done
             done += count
             self._tell(Evaluating(name, len(rows), done))
-            if stop and self.processes.size == 1:
+            # Of several processes none may leave the others alone in an evaluation.
+            if self.stop and self.processes.size == 1:
                 raise _Stopped
 
         task = self.tasks[name]
         logits_NC = predict_logits(model, task, rows, self.device, ticked, self.processes)
         return predict(task.kind, logits_NC, rows.ids, rows.labels_N)
 
-    def _write_predictions(self, name: str, predictions: Predictions) -> None:
-        write_predictions(self.folder.predictions / f"{name}-dev.csv", predictions, Labels())
+    @contextmanager
+    def _journal(self) -> Iterator[Journal]:
+        leads = self.processes.leads
+        journal = Journal(*((self.folder.journal_path, self.saved.index.journal) if leads else (Path(os.devnull),)))
+        try:
+            yield journal
+        finally:
+            journal.close()
 
-    def _aggregate(self, scores: Mapping[str, Scores], tasks: Iterable[str]) -> float:
-        metrics = {name: task.metrics for name, task in self.tasks.items()}
-        return aggregated({task: scores[task] for task in tasks}, metrics, self.aggregate)
-
-    def _note_patience(self, stage: Stage, scores: Mapping[str, Scores]) -> None:
-        """Count the evaluations without a new best of the stage, by its own tasks: the others' do not speak for it."""
-        own = [name for name in scores if name in stage.tasks]
-        if not own:
-            return
-        value, before = self._aggregate(scores, own), self.index.stage_best
-        minimum = stage.patience.minimum if stage.patience else 0.0
-        stale = 0 if before is None or value > before + minimum else self.index.stale + 1
-        self._update(stale=stale, stage_best=value if before is None else max(value, before))
-
-    def _note_task_bests(self, scores: Mapping[str, Scores], name: str) -> None:
-        known, better = self.index.best_values, {}
-        for task, found in scores.items():
-            new = judged(found, self.tasks[task].metrics)
-            if task not in known or new.metric.gain(new.value, known[task]) > 0:
-                better[task] = new.value
-        self._update(
-            best_of=self.index.best_of | dict.fromkeys(better, name),
-            best_values=self.index.best_values | better,
-        )
-
-    def _note_best(
-        self, scores: Mapping[str, Scores], touched: AbstractSet[str], name: str
-    ) -> tuple[bool, frozenset[str]]:
-        """Say whether an encoder is better than ever, and return those of which a former best is kept.
-
-        An encoder is judged once the turn of all its tasks has come: until then heads are as they were drawn.
-        """
-        held, had = self.index.best_scores, begun(self.judges, self.index.best_scores)
-        risen = {
-            encoder: judges
-            for encoder, judges in self.judges.items()
-            if not touched.isdisjoint(judges)
-            and scores.keys() >= set(judges)
-            and (encoder not in had or self._aggregate(scores, judges) > self._aggregate(held, judges))
-        }
-        kept = frozenset(had - risen.keys())
-        if risen:
-            if kept:
-                self.mixture = Mixture(str(self.index.best), kept)
-            held = held | {task: scores[task] for judges in risen.values() for task in judges}
-            total = self._aggregate(held, held)
-            self._update(best=f"{name}-best" if kept else name, best_scores=held, best_aggregate=total)
-        return bool(risen), kept
-
-    def _commit(self, step: Step, stage: Stage, done: int, ended: bool) -> None:
-        name = checkpoint_name(stage.number, done)
-        done = stage.steps if ended else done
-        self._update(last=name, stage=stage.number, step=done, journal=self.journal.length)
-        if self.processes.leads:
-            self._save(step.weights(), self.folder.weights(name))
-            self._mix(step.weights())
-            self._save(step.state_dict(), self.folder.state(name))
-            self.journal.sync()
-            self.folder.write_index(self.index)
-        self.processes.wait()
-
-    def _mix(self, now: Mapping[str, Tensor]) -> None:
-        if self.mixture is not None:
-            former = self._load(self.folder.weights(self.mixture.former))
-            self._save(self.mixture.of(self.model, now, former), self.folder.weights(str(self.index.best)))
-            self.mixture = None
-
-    def _finish(self) -> None:
-        kept = begun(self.judges, self.index.best_scores)
-        if kept and kept < set(self.model.encoders):  # the others were never judged: they are best as they are last
-            self.mixture = Mixture(str(self.index.best), kept)
-            self._update(best=f"{self.index.last}-end")
-        self._update(best=self.index.best or self.index.last, finished=True)
-        if self.processes.leads:
-            self._mix(dict(self.model.named_parameters()))
-            best = self.folder.checked(self.folder.weights(str(self.index.best)), self.index)
-            files.write_with(self.folder.model, lambda aside: files.link_or_copy(best, aside))
-            self.folder.write_index(self.index)
-        self.processes.wait()
-
-    def _take_up_weights(self) -> None:
-        path = self.folder.weights(str(self.index.last))
-        copy_into(self.model, self._load(path), path)
-
-    def _load(self, path: Path) -> dict[str, Tensor]:
-        return load_tensors(self.folder.checked(path, self.index))
-
-    def _save(self, tensors: Mapping[str, Tensor], path: Path) -> None:
-        save_tensors(tensors, path)
-        self._update(hashes=self.index.hashes | {self.folder.name_of(path): files.digest(path)})
-
-    def _update(self, **changes: object) -> None:
-        self.index = self.index.model_copy(update=changes)
-
-    def _open_journal(self) -> Journal:
-        if not self.processes.leads:
-            return Journal(Path(os.devnull))
-        return Journal(self.folder.journal_path, self.index.journal)
+    @contextmanager
+    def _asked_for_room(self) -> Iterator[None]:
+        """Let a full disk's error say that the run goes on once there is room."""
+        try:
+            yield
+        except StorageError as error:
+            raise StorageError(error.message, Remedy("room", str(self.folder.path))) from error
 
 
 class _Stopped(Exception):
     """An evaluation was asked to stop."""
-
-
-def checkpoint_name(stage: int, done: int) -> str:
-    """Return the name of the checkpoint after ``done`` steps of a stage."""
-    return f"{stage + 1}-{done:06d}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from polytask.aggregators.base import GramianAggregator
 from polytask.data.rows import TaskRows
@@ -27,29 +27,28 @@ from polytask.tasks.task import Task
 
 from .gradients import Conflicts, added_up, cosines, gramian, gramian_by_layer
 from .memory import MicroBatchLimit
-from .optim import Block, Masters
 from .plan import Micro
-from .stages import Stage, layer_rule, trained_parameters
-from .twin import InTraining, Twin
+from .stages import Stage
+from .weights import StageWeights
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What a step's backward passes add into: gradients of trunks ``(T or 1, n)`` and heads ``(n,)``, losses, penalties.
+    """What a step's backward passes add into: gradients of encoders ``(T or 1, n)`` and heads ``(n,)``, losses, penalties.
 
     ``weights``: what each task's loss is multiplied by before its backward pass.
     """
 
     active: list[str]
     weights: dict[str, float]
-    trunks: dict[str, Tensor]
+    encoders: dict[str, Tensor]
     heads: dict[str, Tensor]
     losses_T: Tensor
     penalties_T: Tensor
     seen: list[tuple[str, tuple[int, ...], Tensor]]
 
     def tensors(self) -> list[Tensor]:
-        return [*self.trunks.values(), *self.heads.values(), self.losses_T, self.penalties_T]
+        return [*self.encoders.values(), *self.heads.values(), self.losses_T, self.penalties_T]
 
 
 class Stateful(Protocol):
@@ -61,7 +60,7 @@ class Stateful(Protocol):
 
 
 class Step:
-    """Takes the steps of one stage. Holds the stage's optimizer: a flat block for each encoder and each head."""
+    """Takes the steps of one stage. ``weights`` holds the model's parameters and the optimizer meanwhile."""
 
     def __init__(
         self,
@@ -77,32 +76,25 @@ class Step:
         self.model, self.tasks, self.rows, self.stage, self.seed = model, tasks, rows, stage, seed
         self.processes = processes or Processes()
         self.device = next(model.parameters()).device
-        self.encoder_blocks: dict[str, Block] = {}
-        self.frozen: list[Masters] = []
-        for name in model.encoders:
-            self._take_encoder(name, dtype)
-        self.head_blocks = {task: self._head_block(task) for task in stage.tasks}
-        for task in model.heads:
-            if task not in stage.tasks:
-                self._freeze(_named(f"heads.{task}.", model.heads[task]), set(), torch.float32)
-        self.aggregators = {name: copy.deepcopy(stage.aggregator) for name in self.encoder_blocks}
+        self.weights = StageWeights(model, stage, dtype)
+        # An aggregator may remember what it saw: each encoder's sees its own tasks.
+        self.aggregators = {name: copy.deepcopy(stage.aggregator) for name in self.weights.encoders}
         self.conflicts = Conflicts()
         self._buffers: dict[str, Tensor] = {}
-        self._room = MicroBatchLimit(stage.plan.whole)
+        self._limit = MicroBatchLimit(stage.plan.whole)
         model.train()
-        self.average = self._twin() if stage.average is not None else None
         for penalty in stage.penalties:
-            penalty.regularizer.begin(self._twin, stage.steps)
+            penalty.regularizer.begin(self.weights.twin, stage.steps)
 
     def __call__(self, step: int) -> StepResult:
         """Take a step. Raises NonFiniteLoss, before any weight has moved, naming the task and the rows."""
-        before = self._room.rows
+        before = self._limit.rows
         micros, work = self._accumulated(step)
         self.processes.add_up(*work.tensors())
         owed = self._weigh_heads(work)
-        gramians = {name: gramian(work.trunks[name]) for name in work.trunks if self._apart(name, work.active)}
+        gramians = {name: gramian(work.encoders[name]) for name in work.encoders if self._apart(name, work.active)}
         layers = self._layer_cosines(work) if self.stage.diagnose else {}
-        combined = {name: self._combine(name, work, owed, gramians, step) for name in work.trunks}
+        combined = {name: self._combine(name, work, owed, gramians, step) for name in work.encoders}
         norms = {name: _norm(group) for name, group in self._groups(combined, work.heads).items()}
         norm = _norm(list(norms.values()))
         *means, norm_read = torch.cat([work.losses_T, work.penalties_T, norm[None]]).tolist()
@@ -116,25 +108,13 @@ class Step:
         self._observe(step, micros, losses, penalties)
         for penalty in self.stage.penalties:
             penalty.regularizer.after_step(self.model)
-        if self.average is not None and self.stage.average is not None:
-            self.average.follow(self.stage.average.share(step))
+        self.weights.follow(step)
         rate = self.stage.rule.learning_rate * self.stage.schedule(step)
         rows, tokens = sum(len(micro.rows) for micro in micros), self.stage.plan.tokens([step])
-        shrunk_to = None if self._room.rows == before else self._room.rows
+        shrunk_to = None if self._limit.rows == before else self._limit.rows
         penalties = penalties if self.stage.penalties else {}
         weights = {task: work.weights[task] * owed[task] for task in work.active} if self.stage.balance.adapts else {}
         return StepResult(losses, penalties, norm_read, rate, rows, tokens, shrunk_to, angles, layers, weights)
-
-    @property
-    def judged(self) -> Model:
-        """The model that is evaluated and handed on: with the average of the weights, where the stage asks for it."""
-        return self.model if self.average is None else self.average.model
-
-    def weights(self) -> dict[str, Tensor]:
-        """Return every parameter of the judged model in fp32, by name."""
-        masters = [*self.frozen, *self._blocks().values()]
-        held = {name: tensor for master in masters for name, tensor in master.tensors().items()}
-        return held if self.average is None else held | self.average.tensors()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what, with the weights, a resumed stage needs: moments, balance, aggregator and regularizers."""
@@ -150,77 +130,16 @@ class Step:
         """Give the model its fp32 parameters back at the stage's end: the average of them, if that was judged."""
         for penalty in self.stage.penalties:
             penalty.regularizer.end()
-        if self.average is not None:
-            self.average.take_over()
-        for block in (*self.encoder_blocks.values(), *self.head_blocks.values()):
-            block.release()
-        for masters in self.frozen:
-            masters.release()
-        self.model.requires_grad_(True)
-
-    # -- building ------------------------------------------------------------------------------------------------
-
-    def _take_encoder(self, name: str, dtype: torch.dtype) -> None:
-        encoder = self.model.encoders[name]
-        assert isinstance(encoder, Encoder)
-        encoder.compute = dtype
-        shadowed = set(encoder.shadowed())
-        trained = trained_parameters(self.model, self.stage, name)
-        chosen = {parameter for _, parameter in trained}
-        rest = [(f"encoders.{name}.{p}", v) for p, v in encoder.named_parameters() if v not in chosen]
-        self._freeze(rest, shadowed, dtype)
-        if trained:
-            self.encoder_blocks[name] = Block(
-                encoder,
-                f"encoders.{name}.",
-                trained,
-                shadowed=shadowed,
-                dtype=dtype,
-                rule=lambda whole, _: layer_rule(
-                    self.stage.encoder_rules.get(name, self.stage.rule),
-                    self.stage.layer_decay,
-                    encoder,
-                    whole.removeprefix(f"encoders.{name}."),
-                ),
-                adam=self.stage.adam,
-            )
-
-    def _head_block(self, task: str) -> Block:
-        head = self.model.heads[task]
-        return Block(
-            head,
-            f"heads.{task}.",
-            list(head.named_parameters()),
-            shadowed=set(),
-            dtype=torch.float32,
-            rule=lambda name, parameter: self.stage.head_rules[task],
-            adam=self.stage.adam,
-        )
-
-    def _freeze(
-        self, parameters: Sequence[tuple[str, nn.Parameter]], shadowed: set[nn.Parameter], dtype: torch.dtype
-    ) -> None:
-        for _, parameter in parameters:
-            parameter.requires_grad_(False)
-        self.frozen.append(Masters(parameters, shadowed=shadowed, dtype=dtype))
-
-    def _blocks(self) -> dict[str, Masters]:
-        encoders = {f"encoder.{name}": block.masters for name, block in self.encoder_blocks.items()}
-        return encoders | {f"head.{task}": block.masters for task, block in self.head_blocks.items()}
-
-    def _twin(self) -> Twin:
-        return Twin(self.model, self._blocks())
+        self.weights.release()
 
     def _stateful(self) -> list[tuple[str, Stateful]]:
         return [
-            *([("training", InTraining(self._blocks()))] if self.average is not None else []),
-            *((f"encoder.{name}", block) for name, block in self.encoder_blocks.items()),
-            *((f"head.{task}", block) for task, block in self.head_blocks.items()),
+            *self.weights.stateful(),
             ("balance", self.stage.balance),
             *((f"aggregator.{name}", aggregator) for name, aggregator in self.aggregators.items()),
             ("conflicts", self.conflicts),
             *((f"regularizer.{n}", penalty.regularizer) for n, penalty in enumerate(self.stage.penalties)),
-            ("memory", self._room),
+            ("memory", self._limit),
         ]
 
     # -- one step ------------------------------------------------------------------------------------------------
@@ -228,11 +147,11 @@ class Step:
     def _accumulated(self, step: int) -> tuple[tuple[Micro, ...], _Work]:
         """Run the step's backward passes; if memory does not hold a micro-batch, all of them again with smaller ones."""
         while True:
-            micros = self.stage.plan(step, self._room.rows, self.processes.size)
+            micros = self.stage.plan(step, self._limit.rows, self.processes.size)
             work = self._zeroed(list(dict.fromkeys(micro.task for micro in micros)))
             if not self.processes.any(not self._fits(step, micros, work)):
                 return micros, work
-            self._room.halve(micros, f"stage {self.stage.number + 1}, step {step + 1}")
+            self._limit.halve(micros, f"stage {self.stage.number + 1}, step {step + 1}")
 
     def _fits(self, step: int, micros: Sequence[Micro], work: _Work) -> bool:
         try:
@@ -245,19 +164,19 @@ class Step:
         return True
 
     def _zeroed(self, active: list[str]) -> _Work:
-        trunks = {}
-        for name, block in self.encoder_blocks.items():
-            users = self._users(name, active)
+        encoders = {}
+        for name, block in self.weights.encoders.items():
+            users = self.weights.users(name, active)
             if users:
                 buffers = len(users) if self._apart(name, active) else 1
-                trunks[name] = self._buffer(f"encoder {name}", buffers, block.numbers)
-        heads = {task: self._buffer(f"head {task}", 1, self.head_blocks[task].numbers)[0] for task in active}
+                encoders[name] = self._buffer(f"encoder {name}", buffers, block.numbers)
+        heads = {task: self._buffer(f"head {task}", 1, self.weights.heads[task].numbers)[0] for task in active}
         losses_T, penalties_T = torch.zeros(2, len(active), device=self.device)
-        return _Work(active, self._weights_before(active), trunks, heads, losses_T, penalties_T, [])
+        return _Work(active, self._weights_before(active), encoders, heads, losses_T, penalties_T, [])
 
     def _apart(self, encoder: str, active: Sequence[str]) -> bool:
         """Say whether each task's gradient of an encoder is kept in a buffer of its own; one task has nothing to combine."""
-        stage, users = self.stage, len(self._users(encoder, active))
+        stage, users = self.stage, len(self.weights.users(encoder, active))
         constant = self.aggregators[encoder].constant(users)
         return users > 1 and (constant is None or stage.balance.uses_losses or stage.diagnose)
 
@@ -295,15 +214,12 @@ class Step:
         return TaskView(self.model, self.tasks[micro.task], batch, (*key, micro.index))
 
     def _point(self, task: str, work: _Work) -> None:
-        self.head_blocks[task].point(work.heads[task])
+        self.weights.heads[task].point(work.heads[task])
         name = self.model.encoder_of[task]
-        if name in work.trunks:
-            buffers = work.trunks[name]
-            place = 0 if len(buffers) == 1 else self._users(name, work.active).index(task)
-            self.encoder_blocks[name].point(buffers[place])
-
-    def _users(self, encoder: str, tasks: Sequence[str]) -> list[str]:
-        return [task for task in tasks if self.model.encoder_of[task] == encoder]
+        if name in work.encoders:
+            buffers = work.encoders[name]
+            place = 0 if len(buffers) == 1 else self.weights.users(name, work.active).index(task)
+            self.weights.encoders[name].point(buffers[place])
 
     def _weigh_heads(self, work: _Work) -> dict[str, float]:
         """Return the weight that each task's gradients are still owed, its head's having got it."""
@@ -319,8 +235,8 @@ class Step:
     def _combine(
         self, encoder: str, work: _Work, owed: Mapping[str, float], gramians: Mapping[str, Tensor], step: int
     ) -> Tensor:
-        aggregator, buffers = self.aggregators[encoder], work.trunks[encoder]
-        users = self._users(encoder, work.active)
+        aggregator, buffers = self.aggregators[encoder], work.encoders[encoder]
+        users = self.weights.users(encoder, work.active)
         if encoder not in gramians:
             weight = owed[users[0]] if len(users) == 1 else aggregator.constant(len(users))
             assert weight is not None
@@ -337,19 +253,21 @@ class Step:
     def _cosines(self, work: _Work, gramians: Mapping[str, Tensor]) -> dict[str, float]:
         found: dict[str, float] = {}
         for name, gramian_TT in gramians.items():
-            found |= cosines(gramian_TT, self._users(name, work.active))
+            found |= cosines(gramian_TT, self.weights.users(name, work.active))
         return found
 
     def _layer_cosines(self, work: _Work) -> dict[str, dict[str, float]]:
         found: dict[str, dict[str, float]] = {}
-        for name, buffers in work.trunks.items():
+        for name, buffers in work.encoders.items():
             if not self._apart(name, work.active):
                 continue
             encoder, prefix = self.model.encoders[name], f"encoders.{name}."
             assert isinstance(encoder, Encoder)
-            layers = {s: encoder.layer_of(s.name.removeprefix(prefix)) for s in self.encoder_blocks[name].masters.slots}
+            layers = {
+                s: encoder.layer_of(s.name.removeprefix(prefix)) for s in self.weights.encoders[name].masters.slots
+            }
             for layer, gramian_TT in gramian_by_layer(buffers, layers).items():
-                angles = cosines(gramian_TT, self._users(name, work.active))
+                angles = cosines(gramian_TT, self.weights.users(name, work.active))
                 found[str(layer)] = found.get(str(layer), {}) | angles
         return found
 
@@ -392,10 +310,7 @@ class Step:
     ) -> None:
         clip, factor = self.stage.clip, self.stage.schedule(step)
         shrink = {name: None if clip is None else (norm / clip).clamp_min(1.0)[None] for name, norm in norms.items()}
-        for name, gradient in combined.items():
-            self.encoder_blocks[name].update(gradient, factor, shrink[name])
-        for task, gradient in heads.items():
-            self.head_blocks[task].update(gradient, factor, shrink[self.model.encoder_of[task]])
+        self.weights.update(combined, heads, factor, shrink)
 
     def _blame(self, step: int, work: _Work) -> str:
         where = f"stage {self.stage.number + 1}, step {step + 1}"
@@ -417,7 +332,3 @@ class Step:
 def _norm(gradients: Sequence[Tensor]) -> Tensor:
     norm: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
     return norm
-
-
-def _named(prefix: str, module: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    return [(f"{prefix}{name}", parameter) for name, parameter in module.named_parameters()]

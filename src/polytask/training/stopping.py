@@ -20,11 +20,10 @@ class StopRequest:
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
+def stop_requests(request: StopRequest) -> Iterator[None]:
     """Let SIGINT and SIGTERM ask for a stop after the step; a second one takes its usual way at once."""
-    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -35,7 +34,7 @@ def stop_requests() -> Iterator[StopRequest]:
     for number in before:
         signal.signal(number, ask)
     try:
-        yield request
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
