@@ -60,8 +60,9 @@ def test_a_folder_without_an_index_is_an_error_that_names_it(folder: RunFolder) 
 @pytest.mark.parametrize(("format", "age"), [(2, "an older"), (0, "an older"), (FORMAT + 1, "a newer")])
 def test_a_folder_of_another_format_is_told_from_a_damaged_one(folder: RunFolder, format: int, age: str) -> None:
     folder.index_path.write_text(json.dumps({"format": format, "something": "else"}))
-    with pytest.raises(RunFolderError, match=rf"{age} polytask: its format is {format}, .* reads {FORMAT}"):
+    with pytest.raises(RunFolderError, match=rf"{age} polytask: its format is {format}, .* reads {FORMAT}") as told:
         folder.read_index()
+    assert ("predictions their truth" in str(told.value)) is (format < FORMAT)
 
 
 def test_a_file_that_is_not_what_the_index_knows_is_refused(folder: RunFolder) -> None:

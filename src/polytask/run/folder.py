@@ -15,7 +15,7 @@ from polytask.errors import Remedy, RunFolderError
 from polytask.runtime import files
 
 from .confined import check_confined
-from .index import FORMAT, Index
+from .index import FORMAT, SINCE, Index
 
 _KINDS = ("weights", "state")
 
@@ -151,8 +151,9 @@ def _check_format(path: Path, index: Any) -> None:
     known = index.get("format") if isinstance(index, dict) else None
     if isinstance(known, int) and known != FORMAT:
         older = "an older" if known < FORMAT else "a newer"
+        why = f" ({SINCE})" if known < FORMAT else ""
         raise RunFolderError(
-            f"{path.parent} was written by {older} polytask: its format is {known}, this polytask reads {FORMAT}. "
+            f"{path.parent} was written by {older} polytask: its format is {known}, this polytask reads {FORMAT}{why}. "
             "Use the polytask that wrote it (recipe.toml names its version), or train its recipe again."
         )
 

@@ -9,6 +9,11 @@ from .scores import Scores
 FORMAT = 4
 """Version of the run folder: its layout, and what its recipe means."""
 
+SINCE = (
+    "since 4 scores carry their rows, predictions their truth and loss, and an encoder's options are its architecture's"
+)
+"""What folders of earlier formats lack."""
+
 
 class Waited(BaseModel):
     """What early stopping remembers of a stage."""
