@@ -279,11 +279,8 @@ def _snapshot(name: str, *, offline: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     def fetch(*patterns: str) -> Path:
-        chosen = list(patterns)
-        found = snapshot_download(
-            name, allow_patterns=chosen, ignore_patterns=_SUBFOLDERS, local_files_only=offline, dry_run=False
-        )
-        return Path(found)
+        chosen, others = list(patterns), _SUBFOLDERS
+        return Path(snapshot_download(name, allow_patterns=chosen, ignore_patterns=others, local_files_only=offline))
 
     words = ("*.json", "vocab.txt", "merges.txt", "*.model")
     folder = fetch(*words, "*.safetensors")
