@@ -1,0 +1,21 @@
+"""The page on the library names whatever the door hands out, where it stands; the site's pages are all in its list."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import polytask
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_page_has_every_name_of_the_door() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    places = {name: getattr(polytask, name).__module__ for name in polytask.__all__}
+    assert sorted(re.findall(r"^::: (.+)$", page, re.MULTILINE)) == sorted(f"{p}.{name}" for name, p in places.items())
+
+
+def test_every_page_is_in_the_site() -> None:
+    listed = re.findall(r"^  - .+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
