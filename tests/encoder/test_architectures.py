@@ -84,6 +84,13 @@ def test_sizes_that_contradict_each_other(sizes: dict[str, int]) -> None:
         encoders.create("bert", **sizes)
 
 
+def test_what_an_architecture_does_not_do_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="draws no new encoder"):
+        encoders.create("auto").new(50)
+    with pytest.raises(UserError, match="reads no checkpoint"):
+        encoders.create("lstm").load(tmp_path)
+
+
 def test_what_has_no_layout_elsewhere_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no Hugging Face layout"):
         encoders.member("lstm").save(drawn("lstm"), tmp_path, None)

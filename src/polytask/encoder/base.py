@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polytask.errors import shown
+from polytask.errors import UserError, shown
 from polytask.packing import Batch, EncoderOutput
 from polytask.registry import Registry
 
@@ -197,12 +197,15 @@ class Architecture(ABC):
         """Return the outline of a new encoder, or of a checkpoint's; None where it cannot be had without the weights."""
 
     def new(self, vocabulary: int) -> Encoder:
-        """Return an encoder whose weights are drawn from torch's default generator."""
-        raise NotImplementedError
+        """Return an encoder whose weights are drawn from torch's default generator. UserError if it draws none."""
+        raise UserError(f"{type(self).__name__} reads checkpoints; it draws no new encoder.")
 
     def load(self, folder: Path) -> Encoder:
-        """Return the encoder in a checkpoint folder, fp32. Raises CheckpointError that names file and tensor."""
-        raise NotImplementedError
+        """Return the encoder in a checkpoint folder, fp32. Raises CheckpointError that names file and tensor.
+
+        UserError if it reads none.
+        """
+        raise UserError(f"{type(self).__name__} draws new encoders; it reads no checkpoint.")
 
     @classmethod
     @abstractmethod

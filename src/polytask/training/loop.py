@@ -79,7 +79,7 @@ class Trainer:
             return self.saved.index
         if self.processes.leads:
             self.folder.tidy()
-        with self._journal() as journal, self._asked_for_room(), stop_requests(self.stop):
+        with self._journal() as journal, self._room_as_remedy(), stop_requests(self.stop):
             # The journal last: an event that a listener cannot bear is not recorded as one that happened.
             self.audience = Audience([*self.listeners, journal])
             self.saved.take_up_weights()
@@ -239,7 +239,7 @@ class Trainer:
             journal.close()
 
     @contextmanager
-    def _asked_for_room(self) -> Iterator[None]:
+    def _room_as_remedy(self) -> Iterator[None]:
         """Let a full disk's error say that the run goes on once there is room."""
         try:
             yield

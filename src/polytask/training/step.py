@@ -127,7 +127,7 @@ class Step:
             held.load_state_dict(own)
 
     def release(self) -> None:
-        """Give the model its fp32 parameters back at the stage's end: the average of them, if that was judged."""
+        """Give the model its fp32 parameters back at the stage's end: the average of them, if that was evaluated."""
         for penalty in self.stage.penalties:
             penalty.regularizer.end()
         self.weights.release()

@@ -116,7 +116,7 @@ class StageWeights:
         )
 
     def _head_block(self, task: str) -> Block:
-        # Heads compute in fp32: they are small, and what they say is a loss away.
+        # Heads compute in fp32: they are small, and losses are told straight from what they say.
         head = self.model.heads[task]
         return Block(
             head,

@@ -21,6 +21,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from polytask.encoder.foreign import fetch
 from polytask.encoder.foreign.fetch import NAMED, Named, get, listing, locate, path
+from polytask.encoder.foreign.pooling import pooling_hint
 from polytask.errors import CheckpointError, Unavailable
 
 FILES = {"config.json": b"{}", "model.safetensors": b"weights" * 1000, "tokenizer.json": b"{ }"}
@@ -330,5 +331,7 @@ def test_the_real_minilm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         folder = get("minilm")
     except Unavailable as error:
         pytest.skip(str(error))
-    assert {file.name for file in folder.iterdir()} == set(NAMED["minilm"].files)
+    files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    assert files == set(NAMED["minilm"].files)
+    assert pooling_hint(folder) == "mean"
     assert path("minilm") == folder
