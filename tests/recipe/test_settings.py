@@ -344,3 +344,14 @@ def test_a_regularizer_may_be_a_bare_name() -> None:
     assert (smart.name, smart.weight, smart.options) == ("smart", 1.0, {})
     changed = parse_recipe(apply_overrides(tables, ["stages.0.regularizers.0.weight=2.0"]), "mine")
     assert changed.stages[0].regularizers[0].weight == 2.0
+
+
+def test_what_is_wrong_is_told_beside_missing_tasks(tables: dict[str, Any]) -> None:
+    del tables["tasks"]
+    tables["encoder"]["layrs"] = 2
+    tables["stages"][1] |= {"steps": 3}
+    assert told(tables).splitlines()[1:] == [
+        "  tasks: is missing.",
+        "  encoder.layrs: there is no such key. Did you mean 'layers'?",
+        "  stages.1: a stage takes 'epochs' or 'steps', not both.",
+    ]

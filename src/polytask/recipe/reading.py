@@ -122,6 +122,9 @@ def _leave_out(tables: dict[str, Any], place: Sequence[str | int]) -> None:
         return
     if tuple(place) == ("encoder",):
         tables["encoder"] = {}
+    elif tuple(place) == ("tasks",):
+        # There is no recipe without a task: some of the names that stages use stand in, and nothing is told of them.
+        tables["tasks"] = {name: {"dev": 0.5} for name in _named_by_stages(tables) or ["task"]}
     elif len(place) == 2 and place[0] == "stages":
         tables["stages"][place[1]] = {}
     elif (holder := _at(tables, place[:-1])) is not None:
@@ -129,6 +132,12 @@ def _leave_out(tables: dict[str, Any], place: Sequence[str | int]) -> None:
             holder.pop(place[-1], None)
         else:
             _leave_out(tables, place[:-1])
+
+
+def _named_by_stages(tables: Mapping[str, Any]) -> list[str]:
+    stages = tables.get("stages")
+    lists = [stage.get("tasks") for stage in stages if isinstance(stage, dict)] if isinstance(stages, list) else []
+    return [name for names in lists if isinstance(names, list) for name in names if isinstance(name, str)]
 
 
 def _at(tables: Any, place: Sequence[str | int]) -> Any:

@@ -19,6 +19,7 @@ def encoder_rules(recipe: Recipe) -> Iterator[Problem]:
         return  # told where it belongs
     architecture, known = encoders.member(name), encoders.options(name)
     for key in settings.options:
+        # Two slips look alike here: another architecture's option, which does nothing, and a key that nobody has.
         if key not in known:
             others = {option for other in encoders.names() for option in encoders.options(other)}
             if key in others:
@@ -26,6 +27,7 @@ def encoder_rules(recipe: Recipe) -> Iterator[Problem]:
             else:
                 near = nearest(key, [*known, *EncoderSettings.model_fields])
                 yield f"encoder.{key}", f"there is no such key.{near}"
+    # A checkpoint brings its sizes, its vocabulary and its tokenizer: chosen ones would not fit its word table.
     new = {key for key in ("tokenizer", "vocabulary") if getattr(settings, key) is not None}
     given = [
         key
@@ -42,9 +44,9 @@ def encoder_rules(recipe: Recipe) -> Iterator[Problem]:
         yield "encoder.vocabulary", "does nothing beside 'tokenizer', which has a vocabulary of its own."
     for task, its in recipe.tasks.items():
         if not kind_of(its).needs <= architecture.offers:
-            told = f"'{its.kind.name if its.kind else ''}' predicts words through the word table of our own BERT"
+            sentence = f"'{its.kind.name if its.kind else ''}' predicts words through the word table of our own BERT"
             has = f'architecture = "{name}" has none that it knows. Use architecture = "bert".'
-            yield f"tasks.{task}.kind", f"{told}; {has}"
+            yield f"tasks.{task}.kind", f"{sentence}; {has}"
 
 
 def _article(name: str) -> str:
@@ -73,6 +75,7 @@ def _pooling(task: TaskSettings, outline: Outline) -> Iterator[str]:
     except ValueError as error:
         yield f"{error}."
         return
+    # None: the outline was read without the weights, and only they tell; asked again of the encoder itself.
     if pooling.uses_pooler and outline.has_pooler is False:
         yield f"'{task.pooling.name}' reads the pooler, which this checkpoint has not; use 'mean' or 'max'."
     if pooling.uses_pooler and not outline.pools_any_layer and layers != [outline.depth]:

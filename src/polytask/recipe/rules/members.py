@@ -34,8 +34,8 @@ def try_members(recipe: Recipe) -> tuple[Made, list[Problem]]:
             made[chosen.place] = _tried(chosen)
         except OptionError as error:
             # The encoder's table has keys beside its architecture's options: ``encoder`` tells of those that are neither.
-            told = error.sentences if chosen.place != "encoder" else _known(chosen, error.sentences)
-            wrong += [(f"{chosen.place}.{option}", sentence) for option, sentence in told.items()]
+            refused = error.sentences if chosen.place != "encoder" else _known(chosen, error.sentences)
+            wrong += [(f"{chosen.place}.{option}", sentence) for option, sentence in refused.items()]
             if chosen.place == "encoder":
                 # What the rest of the recipe asks of it is told beside what is wrong with it.
                 with suppress(RecipeError):

@@ -25,15 +25,15 @@ def name_rules(recipe: Recipe) -> Iterator[Problem]:
         if not re.fullmatch(r"\w[\w-]*", name):
             yield f"tasks.{name}", "a task's name is made of letters, digits, '_' and '-'."
         elif hasattr(nn.ModuleDict(), name):
-            told = f"'{name}' means something to torch; give the task another name, such as '{name}_task'."
-            yield f"tasks.{name}", told
+            sentence = f"'{name}' means something to torch; give the task another name, such as '{name}_task'."
+            yield f"tasks.{name}", sentence
         if name == SHARED and task.encoder != SHARED:
-            told = "an encoder of its own would be called 'shared', as the common one is; rename the task."
-            yield f"tasks.{name}.encoder", told
+            sentence = "an encoder of its own would be called 'shared', as the common one is; rename the task."
+            yield f"tasks.{name}.encoder", sentence
     for one, other in combinations(recipe.tasks, 2):
         if _folded(one) == _folded(other):
-            told = f"differs from '{one}' only in case: on some disks their files would be the same."
-            yield f"tasks.{other}", told
+            sentence = f"differs from '{one}' only in case: on some disks their files would be the same."
+            yield f"tasks.{other}", sentence
 
 
 def _folded(name: str) -> str:

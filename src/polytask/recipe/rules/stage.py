@@ -44,6 +44,7 @@ def _batches(name: str, recipe: Recipe, stage: StageSettings) -> Iterator[str]:
     """Yield where a stage would split a batch whose rows need each other, or train what is not there."""
     task, kind = recipe.tasks[name], kind_of(recipe.tasks[name])
     size, called = task.batch_size or stage.batch_size, task.kind.name if task.kind else ""
+    # With negatives from the batch, a batch in parts is another loss, not the same loss in less memory.
     if kind.in_batch and stage.micro_batch is not None and (stage.batch_tokens or stage.micro_batch < size):
         batch = f"batch_tokens = {stage.batch_tokens}" if stage.batch_tokens else f"its batch of {size}"
         yield (
@@ -78,6 +79,7 @@ def _length(where: str, recipe: Recipe, stage: StageSettings) -> Iterator[Proble
 
 def _warmup(place: str, stage: StageSettings) -> Iterator[Problem]:
     warmup, unit = stage.schedule.warmup, stage.schedule.warmup_unit
+    # "auto" reads what the reports and transformers write: below 1 a share of the steps, from 1 on a number of them.
     steps = unit == "steps" or (unit == "auto" and warmup >= 1)
     if unit == "share" and warmup > 1:
         yield place, f"is {warmup:g}; a share of the stage is at most 1."
@@ -96,29 +98,31 @@ def _steps_of_one_task(where: str, recipe: Recipe, stage: StageSettings, made: M
         return  # told where it belongs
     one = f"and the mixing '{mixing}' puts one task in a step. Use mixing = \"joint\"."
     splits = len(stage_tasks(recipe, stage)) > 1 and not mixings.member(mixing).joins_tasks
+    # Batches that stretch say how many rows each task has in a step; a budget of tokens says so, too.
     if getattr(made.get(f"{where}.mixing"), "stretches", False) and stage.batch_tokens is not None:
-        told = f"'{mixing}' stretches batches by rows; 'batch_tokens' would cut them by tokens."
-        yield f"{where}.mixing", told
+        sentence = f"'{mixing}' stretches batches by rows; 'batch_tokens' would cut them by tokens."
+        yield f"{where}.mixing", sentence
     if balance in balances.names() and balances.member(balance).uses_losses and splits:
         yield f"{where}.balance", f"'{balance}' weighs the losses of one step against each other, {one}"
+    # Constant weights are a weighted sum of losses: one backward pass, to which steps of one task do no harm.
     surgery = aggregator is not None and aggregator.constant(2) is None
     if surgery and splits:
-        told = f"'{stage.aggregator.name}' combines the gradients of several tasks in one step, {one}"
-        yield f"{where}.aggregator", told
+        sentence = f"'{stage.aggregator.name}' combines the gradients of several tasks in one step, {one}"
+        yield f"{where}.aggregator", sentence
     elif surgery and stage.train == "heads":
-        told = f"'{stage.aggregator.name}' combines gradients of the encoder, which train = \"heads\" freezes."
-        yield f"{where}.aggregator", told
+        sentence = f"'{stage.aggregator.name}' combines gradients of the encoder, which train = \"heads\" freezes."
+        yield f"{where}.aggregator", sentence
     elif surgery and not shares_encoder(recipe, stage):
         what = f"'{stage.aggregator.name}' combines the tasks' gradients of one encoder"
         yield f"{where}.aggregator", f"{what}, and no two tasks of this stage share one."
     if stage.diagnose and splits:
         yield f"{where}.diagnose", f"it compares the gradients of several tasks in one step, {one}"
     elif stage.diagnose and stage.train == "heads":
-        told = 'it compares the tasks\' gradients of the encoder, which train = "heads" freezes.'
-        yield f"{where}.diagnose", told
+        sentence = 'it compares the tasks\' gradients of the encoder, which train = "heads" freezes.'
+        yield f"{where}.diagnose", sentence
     elif stage.diagnose and not shares_encoder(recipe, stage):
-        told = "it compares the tasks' gradients of one encoder, and no two tasks of this stage share one."
-        yield f"{where}.diagnose", told
+        sentence = "it compares the tasks' gradients of one encoder, and no two tasks of this stage share one."
+        yield f"{where}.diagnose", sentence
 
 
 def _regularizers(where: str, recipe: Recipe, stage: StageSettings) -> Iterator[Problem]:
@@ -127,15 +131,15 @@ def _regularizers(where: str, recipe: Recipe, stage: StageSettings) -> Iterator[
         place = f"{where}.regularizers.{number}"
         unknown = [name for name in _acts_on(settings, tasks) if name not in tasks]
         if unknown:
-            told = f"'{settings.name}' has a weight for '{unknown[0]}', which is no task of this stage."
-            yield place, f"{told}{nearest(unknown[0], tasks)}"
+            sentence = f"'{settings.name}' has a weight for '{unknown[0]}', which is no task of this stage."
+            yield place, f"{sentence}{nearest(unknown[0], tasks)}"
         if settings.weight == {}:
             yield f"{place}.weight", "is empty, so it acts on no task."
     for (first, one), (number, other) in combinations(enumerate(stage.regularizers), 2):
         both = sorted({*_acts_on(one, tasks)} & {*_acts_on(other, tasks)})
         if (one.name, one.options) == (other.name, other.options) and both:
-            told = f"'{other.name}' acts on {listed(both)} already, as regularizer {first} of this stage."
-            yield f"{where}.regularizers.{number}", told
+            sentence = f"'{other.name}' acts on {listed(both)} already, as regularizer {first} of this stage."
+            yield f"{where}.regularizers.{number}", sentence
 
 
 def _acts_on(settings: RegularizerSettings, tasks: list[str]) -> list[str]:

@@ -57,6 +57,7 @@ def _path(place: str, path: object) -> Iterator[Problem]:
 def _columns(where: str, task: TaskSettings) -> Iterator[Problem]:
     borrows = task.rows_from is not None  # its columns are its source's, where those are wrong, too
     texts = text_columns(task)
+    # A key that nothing reads is refused, not ignored: whoever wrote it believes that it does something.
     if task.train is None and not borrows:
         yield f"{where}.train", "is missing: the table to learn from (or 'rows_from': tasks to borrow rows from)."
     if task.text is None and not borrows:
@@ -70,6 +71,7 @@ def _columns(where: str, task: TaskSettings) -> Iterator[Problem]:
     for key, named in (("text", texts), ("label", [task.label]), ("id", [task.id])):
         if "" in named:
             yield f"{where}.{key}", "is an empty text; wanted the name of a column."
+    # Twice one column is what contrastive pretraining reads (SimCSE: the same text under two dropout masks), no pair of labels.
     if len(texts) == 2 and texts[0] == texts[1] and "label" in kind_of(task).takes:
         yield f"{where}.text", f"names the column '{texts[0]}' twice; a pair has two texts."
     if task.label is not None and task.label in texts:
@@ -82,9 +84,9 @@ def _kind(where: str, task: TaskSettings) -> Iterator[Problem]:
     if task.kind is None:
         yield f"{where}.kind", f"is missing; there are {listed(kinds.names())} (or give a 'preset')."
         return
-    for key, told in _WITHOUT.items():
+    for key, sentence in _WITHOUT.items():
         if key not in kind_of(task).takes and getattr(task, key) != TaskSettings.model_fields[key].default:
-            yield where, f"'{task.kind.name}' {told}"
+            yield where, f"'{task.kind.name}' {sentence}"
 
 
 def _pair(where: str, task: TaskSettings) -> Iterator[Problem]:
@@ -129,6 +131,7 @@ def _lending(rows: RowsFrom, task: TaskSettings, source: TaskSettings) -> Iterat
         yield f"'{rows.task}' has no labels for it to learn."
     if rows.each:
         yield "each = true leaves a label without its row; it is for 'mlm' and 'ranking'."
+    # A label belongs to all the texts of its row: where labels are read, their number has to agree.
     own, theirs = (len(text_columns(settings)) for settings in (task, source))
     if own != theirs:
         yield f"'{rows.task}' has {theirs} text(s) a row, and this task has {own}."
@@ -188,6 +191,7 @@ def _metrics(where: str, task: TaskSettings) -> Iterator[Problem]:
 def _rows(where: str, task: TaskSettings, kind: Kind | None) -> Iterator[Problem]:
     if task.resample is not None and kind is not None:
         try:
+            # Asked of no rows at all: whether a kind can tell groups apart does not depend on them.
             kind.groups(kind.collate([]), task.resample.bins)
         except ValueError as error:
             yield f"{where}.resample", f"{error}."
