@@ -208,7 +208,7 @@ def test_every_choice_has_its_sentence() -> None:
 
 def test_what_may_be_left_out_or_short_fits(tiny: Tiny) -> None:
     recipe = tiny({"regularizers": ["smart", {"name": "rdrop"}], "mixing": {"slope": 0.5, "name": "annealed"}})
-    recipe["tasks"]["sentiment"] |= {"head": {"dropout": 0.5}, "pooling": {}}
+    recipe["tasks"]["sentiment"] |= {"head": {"dropout": 0.5}}
     recipe["tasks"]["paraphrase"]["pair"] = {"types": False}
     assert accepts(SCHEMA, recipe)
     recipe["tasks"]["sentiment"]["head"] = {"layers": 2}  # the default head has none

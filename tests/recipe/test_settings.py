@@ -188,7 +188,8 @@ def test_a_resolved_recipe_shows_every_default_that_is_something(tables: dict[st
     written = tomllib.loads(to_toml(parse_recipe(tables, "my.toml")))
     assert written["format"] == config.FORMAT
     assert written["checkpoint_every"] == 500
-    assert written["tasks"]["sst"]["pooling"] == {"name": "cls"}
+    assert written["tasks"]["sst"]["pair"] == {"name": "cross"}
+    assert "pooling" not in written["tasks"]["sst"]  # the encoder's, which is yet to be read
     assert written["stages"][0]["schedule"]["warmup"] == 0.1
     assert "max_length" not in written["tasks"]["sst"]
 
@@ -312,7 +313,6 @@ def test_settings_cannot_be_changed_behind_a_run(tables: dict[str, Any]) -> None
     ("place", "options", "wanted"),
     [
         ("tasks.sts.head", {"dropout": 0.5}, {"name": "linear", "dropout": 0.5}),
-        ("tasks.sts.pooling", {"layers": "all"}, {"name": "cls", "layers": "all"}),
         ("tasks.sst.pair", {"types": False}, {"name": "cross", "types": False}),
         ("stages.0.mixing", {"until": "shortest"}, {"name": "proportional", "until": "shortest"}),
         ("stages.0.balance", {"temperature": 2.0}, {"name": "fixed", "temperature": 2.0}),

@@ -245,7 +245,7 @@ def test_a_near_miss_is_named() -> None:
         kind.encode("entailmnt")
 
 
-@pytest.mark.parametrize("cell", ["1", "1.0", " 1 ", "1.00", "+1", "1e0"])
+@pytest.mark.parametrize("cell", ["1", "1.0", " 1 ", "1.00"])
 def test_whole_numbers_are_one_label_however_they_are_spelt(cell: str) -> None:
     for name in ("classification", "ordinal", "binary"):
         assert new(name).encode(cell) == 1
@@ -257,7 +257,19 @@ def test_a_label_is_first_taken_as_it_is_spelt() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"), [("1.0", "1"), (" yes ", "yes"), ("1.5", "1.5"), ("-0.0", "0"), ("inf", "inf"), ("nan", "nan")]
+    ("text", "wanted"),
+    [
+        ("1.0", "1"),
+        (" yes ", "yes"),
+        ("1.5", "1.5"),
+        ("-0.0", "-0.0"),
+        ("01", "01"),
+        ("1e2", "1e2"),
+        ("True", "true"),
+        ("1234567890123456789.0", "1234567890123456789"),
+        ("inf", "inf"),
+        ("nan", "nan"),
+    ],
 )
 def test_canonical_spelling(text: str, wanted: str) -> None:
     assert canonical(text) == wanted
@@ -274,7 +286,7 @@ def test_canonical_spelling_is_stable(text: str) -> None:
         ("classification", ["10.0", "9", "b", "10", "a"], ["9", "10", "a", "b"]),
         ("ordinal", ["2", "1", "0.0", "1.0"], ["0", "1", "2"]),
         ("binary", ["yes", "no"], ["no", "yes"]),
-        ("binary", ["False", "True"], ["False", "True"]),
+        ("binary", ["False", "True"], ["false", "true"]),
         ("binary", ["1.0", "0.0"], ["0", "1"]),
         ("binary", ["spam", "ham"], ["ham", "spam"]),
         ("multilabel", ["b;a", "c", "none", "a"], ["a", "b", "c"]),

@@ -14,7 +14,7 @@ from polytask.data.tables.problems import RowProblems
 from polytask.data.tables.sources import read_table
 from polytask.data.tables.trees import Treebank, read_trees
 from polytask.errors import TableError
-from polytask.recipe.facts import given_labels, kind_of, new_kind, text_columns
+from polytask.recipe.facts import given_labels, kind_of, layout_of, new_kind, text_columns
 from polytask.recipe.settings import Member, Recipe, TaskSettings
 from polytask.runtime.keys import numpy_generator
 
@@ -171,7 +171,7 @@ def _sentences(path: str, settings: TaskSettings, folder: Path) -> tuple[list[st
         bank = read_trees(str(source))
         return [tree.sentence for tree in bank.trees], bank.fingerprint
     column = text_columns(settings)[0]
-    table = read_table(source, [column])
+    table = read_table(source, [column], layout=layout_of(settings))
     return [cell for cell in table.columns[column] if cell], table.fingerprint
 
 

@@ -72,6 +72,7 @@ def new_head(task: Task, settings: TaskSettings, encoder: Encoder) -> TaskHead:
     kind = task.kind
     if "pooling" not in kind.takes:
         return _own_head(task, encoder, None, None)
+    assert settings.pooling is not None  # see ``with_poolings``
     pooling = poolings.create(settings.pooling.name, encoder.width, **settings.pooling.options)
     projection = None if settings.projection is None else _projection(settings.projection, pooling.width)
     if "head" not in kind.takes:

@@ -18,7 +18,7 @@ from polytask.encoder.foreign.fetch import locate
 from polytask.errors import TableError
 from polytask.evaluation.aggregates.base import aggregates
 from polytask.model import Model
-from polytask.recipe.facts import new_kind
+from polytask.recipe.facts import new_kind, with_poolings
 from polytask.recipe.reading import Loaded
 from polytask.recipe.rules.encoder import fit_rules
 from polytask.recipe.rules.problems import Problems
@@ -104,6 +104,7 @@ def build(
         tokenizer = find_tokenizer(recipe.encoder, loaded.base, lambda: all_texts(tables))
         encoder = new_encoder(recipe.encoder, tokenizer, loaded.base, recipe.seed)
     check_vocabulary(encoder, tokenizer, "this run")
+    recipe = spelt_out(with_poolings(recipe, encoder.pooling_hint))
     _settle_fit(recipe, Outline.of(encoder))
     settled = {name: found for name in recipe.tasks if (found := _settled(recipe.tasks[name], tables[name]))}
     tasks = new_tasks(with_settled(recipe, settled), encoder)

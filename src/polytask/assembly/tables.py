@@ -9,7 +9,7 @@ from typing import Any
 from polytask.data.tables.examples import Examples, dev_split, draw_rows, read_examples
 from polytask.data.tables.sources import Source
 from polytask.errors import TableError, listed, quoted
-from polytask.recipe.facts import given_labels, kind_of, new_kind, text_columns
+from polytask.recipe.facts import given_labels, kind_of, layout_of, new_kind, text_columns
 from polytask.recipe.settings import Recipe, TaskSettings
 from polytask.tasks.kinds.base import Kind, canonical
 
@@ -55,8 +55,10 @@ def all_texts(tables: Mapping[str, Splits]) -> Iterator[str]:
             yield from column
 
 
-def source_of(value: str | list[dict[str, object]], base: Path) -> Source:
+def source_of(value: str | list[dict[str, object]] | dict[str, str], base: Path) -> Source:
     """Return a table's place: relative paths start from ``base``."""
+    if isinstance(value, dict):
+        return {column: str(source_of(file, base)) for column, file in value.items()}
     if not isinstance(value, str) or value.startswith("hub:"):
         return value
     path = base / Path(value).expanduser()
@@ -92,10 +94,13 @@ def _read_task(
     )
 
 
-def _read(value: str | list[dict[str, object]], settings: TaskSettings, folder: Path, kind: Kind | None) -> Examples:
+def _read(
+    value: str | list[dict[str, object]] | dict[str, str], settings: TaskSettings, folder: Path, kind: Kind | None
+) -> Examples:
     source = source_of(value, folder)
     check: Callable[[str], object] = kind.encode if kind is not None else (lambda label: None)
-    data = read_examples(source, text_columns(settings), settings.label, settings.id, settings.bad_rows, check)
+    columns, layout = text_columns(settings), layout_of(settings)
+    data = read_examples(source, columns, settings.label, settings.id, settings.bad_rows, check, layout)
     if not len(data):
         raise TableError(f"{data.name}: no usable row is left ({data.skipped} were skipped).")
     return kind_of(settings).shape(data)
@@ -141,5 +146,7 @@ def _some(data: Examples, wanted: int | None, seed: int, name: str, split: str) 
 
 def _tell_skipped(name: str, tables: Splits, note: Callable[[str], None]) -> None:
     for table in (tables.train, tables.dev):
+        if table is not None and table.about:
+            note(f"{table.name} (task '{name}') is {table.about}.")
         if table is not None and table.skipped:
             note(f"{table.name} (task '{name}'): {table.skipped} broken or unlabelled rows are skipped.")

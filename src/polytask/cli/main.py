@@ -133,11 +133,19 @@ def init(
 @app.command()
 def show(recipe: RecipeArgument, set: Set = None, members: Members = None) -> None:
     """Print a recipe with presets, overrides and every default visible."""
+    from polytask.assembly.encoder import glance
+    from polytask.recipe.facts import with_poolings
     from polytask.recipe.load import load_recipe
     from polytask.recipe.show import spelt_out
     from polytask.recipe.toml import to_toml
 
-    typer.echo(to_toml(spelt_out(load_recipe(recipe, set or ()).recipe)), nl=False)
+    loaded = load_recipe(recipe, set or ())
+    outline = glance(loaded.recipe.encoder, loaded.base)
+    known = outline is not None or loaded.recipe.encoder.checkpoint is None
+    shown = with_poolings(loaded.recipe, None if outline is None else outline.pooling_hint) if known else loaded.recipe
+    typer.echo(to_toml(spelt_out(shown)), nl=False)
+    if not known:
+        typer.echo("note: the checkpoint is yet to be fetched; it says how texts are pooled.", err=True)
 
 
 @app.command()

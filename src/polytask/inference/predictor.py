@@ -16,8 +16,9 @@ from polytask.assembly.opened import new_tasks, open_encoder, open_model, open_r
 from polytask.assembly.rows import task_rows
 from polytask.data.rows import TaskRows
 from polytask.data.tables.examples import Examples, read_examples
+from polytask.data.tables.layout import Layout
 from polytask.data.tables.problems import Policy
-from polytask.data.tables.sources import Source
+from polytask.data.tables.sources import Source, suffix
 from polytask.data.tokens import Tokenizer
 from polytask.encoder.base import Encoder
 from polytask.errors import RunFolderError, TableError, UserError, listed, nearest
@@ -28,6 +29,7 @@ from polytask.evaluation.predictions import Predictions, predictions_file
 from polytask.evaluation.scoring import aggregated, score
 from polytask.evaluation.swap import swap_gap
 from polytask.model import Model
+from polytask.recipe.facts import layout_of
 from polytask.recipe.settings import Recipe
 from polytask.registry import load_members
 from polytask.run.folder import RunFolder
@@ -120,7 +122,7 @@ class Predictor:
             raise UserError(
                 f"{output} is the table itself; its predictions would take its place; name another file for them."
             )
-        data = read_examples(table, columns, None, record.id, "refuse")
+        data = read_examples(table, columns, None, record.id, "refuse", layout=self._layout(task, table))
         with predictions_file(
             output, Labels(record.label, dict(zip(record.kind.names, record.kind.spellings, strict=True))), format
         ) as write:
@@ -135,10 +137,20 @@ class Predictor:
         record = self.task(task)
         settings = self.recipe.tasks[task]
         bad_rows: Policy = "skip" if settings.bad_rows == "skip" else "refuse"
-        data = read_examples(table, record.text, record.label or None, record.id, bad_rows, record.kind.encode)
+        data = read_examples(
+            table, record.text, record.label or None, record.id, bad_rows, record.kind.encode, self._layout(task, table)
+        )
         if not len(data):
             raise TableError(f"{data.name}: no usable row is left ({data.skipped} were skipped).")
         return self._scores(record, task_rows(data, record, self.tokenizer, cache=False))
+
+    def _layout(self, task: str, table: Source) -> Layout:
+        """Return how a table is laid out: as that which the task was trained on, where its suffix is the same."""
+        settings = self.recipe.tasks[task]
+        alike = isinstance(table, str | Path) and isinstance(settings.train, str)
+        if alike and suffix(Path(str(table))) == suffix(Path(str(settings.train))):
+            return layout_of(settings)
+        return Layout(missing=layout_of(settings).missing)
 
     def evaluate(self, split: str = "dev", only: str | None = None) -> RunScores:
         """Score every task (or ``only`` one) on the run's own dev or train tables; of a pair task, the swap gap as well.

@@ -12,11 +12,12 @@ from typing import Any
 
 from polytask.assembly.opened import open_run
 from polytask.assembly.parts import Parts, build
+from polytask.data.tables.layout import Layout
 from polytask.data.tables.problems import RowProblems
 from polytask.data.tables.sources import Source, read_table
 from polytask.encoder.base import Encoder
 from polytask.errors import RecipeError, Remedy, RunFolderError
-from polytask.recipe.facts import kind_of, text_columns
+from polytask.recipe.facts import kind_of, layout_of, text_columns
 from polytask.recipe.load import load_recipe
 from polytask.recipe.settings import Recipe, TaskSettings
 from polytask.recipe.toml import to_toml
@@ -112,11 +113,18 @@ def _apart(recipe: Mapping[str, Any], run: Path) -> tuple[dict[str, Any], dict[t
         tasks[name] = dict(settings)
         for split in ("train", "dev"):
             value = settings.get(split)
-            if value is not None and not isinstance(value, str | Path | int | float):
+            if value is not None and not isinstance(value, str | Path | int | float) and not _files(value):
                 tables[name, split], tasks[name][split] = value, str(_place(run, name, split).resolve())
             elif isinstance(value, Path):
                 tasks[name][split] = str(value)
+            elif isinstance(value, Mapping):
+                tasks[name][split] = {column: str(file) for column, file in value.items()}
     return {**recipe, "tasks": tasks}, tables
+
+
+def _files(value: Any) -> bool:
+    """Whether a table is a dict from columns to files."""
+    return isinstance(value, Mapping) and all(isinstance(file, str | Path) for file in value.values())
 
 
 def _place(run: Path, name: str, split: str) -> Path:
@@ -126,7 +134,7 @@ def _place(run: Path, name: str, split: str) -> Path:
 def _keep(table: Source, settings: TaskSettings, path: Path) -> None:
     """Write the columns that a task reads of a table in memory, whatever else it holds."""
     columns = [*text_columns(settings), *(column for column in (settings.label, settings.id) if column)]
-    data = read_table(table, columns, optional=["id"])
+    data = read_table(table, columns, optional=["id"], layout=Layout(missing=layout_of(settings).missing))
     audit = RowProblems(data.name, data.unit)
     audit.add_all(data.broken)
     audit.stop_or_count(settings.bad_rows)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
 
+from polytask.data.tables.layout import Layout
 from polytask.encoder.base import Architecture, encoders
 from polytask.errors import RecipeError, listed
 from polytask.model import SHARED
@@ -55,9 +58,32 @@ def text_columns(settings: TaskSettings) -> tuple[str, ...]:
     return (settings.text,) if isinstance(settings.text, str) else tuple(settings.text or ())
 
 
+def with_poolings(recipe: Recipe, hint: str | None) -> Recipe:
+    """Return a recipe whose tasks all name their pooling: where they do not, the encoder's own, else "cls"."""
+    pooling = Member(name=hint or "cls")
+    tasks = {
+        name: task.model_copy(update={"pooling": pooling})
+        if task.pooling is None and "pooling" in kind_of(task).takes
+        else task
+        for name, task in recipe.tasks.items()
+    }
+    return recipe.model_copy(update={"tasks": tasks})
+
+
 def input_columns(settings: TaskSettings) -> tuple[str, ...]:
     """Return the text columns of one input, as the task's kind reads them."""
     return kind_of(settings).columns(text_columns(settings))
+
+
+def layout_of(settings: TaskSettings) -> Layout:
+    """Return how a task's tables are laid out, as far as its recipe says so. Raises TableError for what cannot be."""
+    return Layout(**layout_options(settings))
+
+
+def layout_options(settings: TaskSettings) -> dict[str, Any]:
+    """Return the options of a task's layout, as they stand in its recipe."""
+    given = {field.name: getattr(settings, field.name) for field in fields(Layout)}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
 
 
 def is_auxiliary(settings: TaskSettings) -> bool:

@@ -171,9 +171,10 @@ class TaskSettings(Settings):
     """Defaults of a well-known task: see `polytask list presets`."""
     kind: Annotated[Choice | None, InRoom("kinds")] = None
     """What a label is: see `polytask list kinds`."""
-    train: str | list[dict[str, Any]] | None = None
-    """The training table: a file relative to the recipe's folder (or to `data`), or a hub data set."""
-    dev: str | float | list[dict[str, Any]] | None = None
+    train: str | list[dict[str, Any]] | dict[str, str] | None = None
+    """The training table: a file relative to the recipe's folder (or to `data`), a hub data set, or a file of one cell a
+    line for each column: { text = "train_text.txt", label = "train_labels.txt" }."""
+    dev: str | float | list[dict[str, Any]] | dict[str, str] | None = None
     """The dev table, or the share of train that is set apart for it: seeded, stratified, equal texts kept together."""
     rows_from: Borrowed | None = None
     """Other tasks whose rows this one learns from, instead of or beside `train`."""
@@ -184,6 +185,22 @@ class TaskSettings(Settings):
     """What the task is scored by: see `polytask list metrics`; the kind's own when not given."""
     judged_by: str | None = None
     """The metric that chooses its best checkpoint and enters the aggregate; the first one when not given."""
+    format: Literal["csv", "tsv", "jsonl", "json", "parquet", "xlsx", "label", "text"] | None = None
+    """What the task's files are, where their suffixes do not say so."""
+    delimiter: str | None = None
+    """The character between two fields of a text file; found from its lines when not given."""
+    quote: Literal['"', "'", "none"] | None = None
+    """The character around a field, or "none": a quote is a letter; found from the lines when not given."""
+    encoding: str | None = None
+    """The encoding of a text file, as Python names it; UTF-8, or what a byte-order mark says, when not given."""
+    header: bool | None = None
+    """false: the first line is a row, and `columns` names the columns; true: it is a header, whatever `columns` says."""
+    columns: Annotated[list[str], Field(min_length=1)] | None = None
+    """The names of the columns of a table without a header."""
+    missing: list[str] = Field(default=[], max_length=100)
+    """Cells that stand for no value, such as ["nan", "-"]; an empty cell always does."""
+    decimal: Literal[".", ","] = "."
+    """What separates the decimals of a label that is a number."""
     text: str | list[str] | None = None
     """The text column, or two columns, which make it a pair task."""
     label: str | None = None
@@ -209,8 +226,9 @@ class TaskSettings(Settings):
     positions (512 for BERT) when not given."""
     bad_rows: Literal["stop", "skip"] = "stop"
     """Broken rows and rows without a label: stop and name them, or skip and count them."""
-    pooling: Annotated[Choice, InRoom("poolings")] = Member(name="cls")
-    """How a text's tokens become one vector: see `polytask list poolings`."""
+    pooling: Annotated[Choice | None, InRoom("poolings")] = None
+    """How a text's tokens become one vector: see `polytask list poolings`; when not given, as the checkpoint was
+    trained to (its folder's `1_Pooling/config.json`: "mean" for "minilm"), else "cls"."""
     projection: ProjectionSettings | None = None
     """Layers on each text's vector before two texts are merged; none by default."""
     pair: Annotated[Choice, InRoom("pair modes")] = Member(name="cross")

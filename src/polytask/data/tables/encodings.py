@@ -28,7 +28,8 @@ def not_utf8(start: bytes, line: bytes, at: int) -> str:
         return f"{byte}: the file ends in the middle of a character, as if it had been cut off."
     letter = line[at : at + 1].decode("cp1252", "replace")
     meant = f" (in Windows-1252 it would be '{letter}')" if letter.isprintable() and letter != "\ufffd" else ""
-    return f"{byte}{meant}. Save the table as UTF-8."
+    remedy = ', or say encoding = "cp1252"' if meant else ""
+    return f"{byte}{meant}. Save the table as UTF-8{remedy}."
 
 
 def nul(start: bytes) -> str:
@@ -50,7 +51,9 @@ def _kind(start: bytes) -> str:
 
 def _remedy(kind: str) -> str:
     if "archive" in kind and "workbook" not in kind:
-        return "unpack it"
+        return "unpack it" + (", or let its name end in .gz" if "gzip" in kind else "")
     if kind == "Parquet":
         return "give it the suffix '.parquet'"
+    if kind.startswith("UTF-16"):
+        return 'say encoding = "utf-16-le" or "utf-16-be", or save the table as UTF-8'
     return "save the table as UTF-8" if kind.startswith("UTF") else "export the table as CSV in UTF-8"

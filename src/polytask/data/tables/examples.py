@@ -15,8 +15,11 @@ from polytask.errors import TableError, quoted
 from polytask.runtime.keys import numpy_generator
 
 from .cells import Cells, Texts, repeats
+from .layout import Layout
 from .problems import Policy, RowProblems
 from .sources import Source, Table, read_table
+
+_PLAIN = Layout()
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Examples:
     unit: str
     skipped: int
     fingerprint: str
+    about: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -46,6 +50,7 @@ class Examples:
             self.unit,
             self.skipped,
             self.fingerprint,
+            self.about,
         )
 
 
@@ -56,6 +61,7 @@ def read_examples(
     id: str | None,
     bad_rows: Policy,
     check: Callable[[str], Any] = lambda label: None,
+    layout: Layout = _PLAIN,
 ) -> Examples:
     """Read a table of a task; without ``label``, only its texts.
 
@@ -64,7 +70,9 @@ def read_examples(
     """
     optional = [] if id is not None else ["id"]
     columns = list(dict.fromkeys([*text, *([label] if label else []), *([id] if id else [])]))
-    table = read_table(source, columns, optional=optional)
+    table = read_table(source, columns, optional=optional, layout=layout)
+    if label is not None and layout.decimal != ".":
+        table.columns[label] = Cells(_point(cell, layout.decimal) for cell in table.columns[label])
     audit = RowProblems(table.name, table.unit)
     audit.add_all(table.broken)
     _audit_cells(table, audit, text, label, check)
@@ -77,6 +85,11 @@ def read_examples(
         return data
     bad = audit.places
     return data.take(array("q", (row for row, place in enumerate(table.places) if place not in bad)))
+
+
+def _point(cell: str | None, decimal: str) -> str | None:
+    """Return a number with a point before its decimals."""
+    return None if cell is None else cell.replace(".", "").replace(decimal, ".")
 
 
 def dev_split(data: Examples, share: float, stratified: bool, *key: int | str) -> tuple[list[int], list[int]]:
@@ -163,6 +176,7 @@ def _labelled(table: Table, text: Sequence[str], label: str | None, id_column: s
         table.unit,
         skipped,
         table.fingerprint,
+        table.about,
     )
 
 

@@ -19,7 +19,10 @@ from typing import Any, Protocol, TypeAlias
 
 from polytask.errors import TableError, Unavailable, need_extra
 
+from .layout import Layout
 from .problems import RowProblem
+
+_PLAIN = Layout()
 
 Row: TypeAlias = tuple[int, list[str | None]]
 """The place of a row and the cells asked for."""
@@ -50,6 +53,10 @@ class TableReader(ABC):
     @abstractmethod
     def rows(self, columns: Sequence[str]) -> Iterator[Row | RowProblem]:
         """Yield the rows in order."""
+
+    def about(self) -> str:
+        """Return what a person should know of the way in which this table is read; nothing where it is the usual one."""
+        return ""
 
     def fingerprint(self) -> str:
         """Return the hash of what ``rows`` went through."""
@@ -149,8 +156,9 @@ class Frame(Values):
 
 
 class Parquet(Values):
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, layout: Layout = _PLAIN) -> None:
         super().__init__(name)
+        layout.only(name)
         self._state = file_state(name)
 
     def header(self, wanted: Sequence[str] | None = None) -> list[str]:
@@ -182,13 +190,12 @@ class Parquet(Values):
             raise TableError(f"{self.name} cannot be read as Parquet: {why}.") from error
 
 
-class Hub(Values):
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
-        parts = re.fullmatch(r"hub:([^:\s]+)(?::([^:\[\]]+))?:([^:\[\]]+(?:\[[^\]]*\])?)", address)
-        if parts is None:
-            raise TableError(f"{address} is not a table of the hub: write hub:NAME:SPLIT or hub:NAME:CONFIG:SPLIT.")
-        self._set = self._load(*parts.groups())
+class Rows(Values):
+    """A ``datasets.Dataset``."""
+
+    def __init__(self, dataset: Any, name: str = "<Dataset>") -> None:
+        super().__init__(name)
+        self._set = dataset
 
     def header(self, wanted: Sequence[str] | None = None) -> list[str]:
         return list(self._set.column_names)
@@ -196,6 +203,15 @@ class Hub(Values):
     def values(self, columns: Sequence[str]) -> Iterator[Sequence[object]]:
         for batch in self._set.select_columns(list(columns)).iter(batch_size=1024):
             yield from zip(*(batch[column] for column in columns), strict=True)
+
+
+class Hub(Rows):
+    def __init__(self, address: str) -> None:
+        parts = re.fullmatch(r"hub:([^:\s]+)(?::([^:\[\]]+))?:([^:\[\]]+(?:\[[^\]]*\])?)", address)
+        if parts is None:
+            raise TableError(f"{address} is not a table of the hub: write hub:NAME:SPLIT or hub:NAME:CONFIG:SPLIT.")
+        self.name = address
+        super().__init__(self._load(*parts.groups()), address)
 
     def _load(self, name: str, config: str | None, split: str) -> Any:
         try:

@@ -43,7 +43,7 @@ class RunningText(TextFile):
 
     def _flow(self) -> Iterator[tuple[int, str | None]]:
         """Yield the sentences with their lines; None where a document ends."""
-        with self._lines() as lines:
+        with self.lines() as lines:
             for line in lines:
                 lines.record.clear()
                 found: list[str | None] = [*sentences(line)]

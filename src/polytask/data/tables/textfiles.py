@@ -1,21 +1,27 @@
-"""Tables that are text files, read line by line: CSV, TSV and JSONL, in UTF-8."""
+"""Tables that are text files, read line by line: CSV, TSV and JSONL, in UTF-8 unless another encoding is given."""
 
 from __future__ import annotations
 
+import codecs
 import csv
+import gzip
 import hashlib
+import io
 import json
 import re
 import sys
+import zlib
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from polytask.errors import TableError
 
+from .dialects import DELIMITERS, Dialect, find_dialect, swallows
 from .encodings import not_utf8, nul
 from .formats import Row, TableReader, file_state, unchanged
+from .layout import Layout
 from .problems import RowProblem
 
 LONGEST_TEXT = 2**24
@@ -24,11 +30,17 @@ LONGEST_TEXT = 2**24
 LONGEST_LINE = 2**26
 """Bytes of the longest line: what is longer has no line ends and is not a table."""
 
+SAMPLE = 2**22
+"""Characters from which a dialect is found, whole lines of them."""
+
 
 class _Lines(Iterator[str]):
-    """The lines of a file; those of the current record can be put back, and are then handed out again."""
+    """The lines of a file; those of the current record can be put back, and are then handed out again.
 
-    def __init__(self, name: str, file: BinaryIO, digest: Any) -> None:
+    The file is one of UTF-8 bytes, or, where the encoding is another, of the text that it stands for.
+    """
+
+    def __init__(self, name: str, file: BinaryIO | io.TextIOWrapper, digest: Any) -> None:
         self.number = 0
         self.record: list[str] = []
         self._name, self._file, self._digest = name, file, digest
@@ -48,86 +60,191 @@ class _Lines(Iterator[str]):
         self.number -= len(lines)
 
     def _read(self) -> str:
-        raw = self._file.readline(LONGEST_LINE)
+        try:
+            raw = self._file.readline(LONGEST_LINE)
+        except UnicodeError as error:
+            encoding = cast(io.TextIOWrapper, self._file).encoding
+            raise TableError(
+                f"{self._name}: after line {self.number} there is no text in {encoding}: {error}."
+            ) from error
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise TableError(f"{self._name} cannot be unpacked: {str(error).rstrip('.')}.") from error
         if not raw:
             raise StopIteration
-        self._digest.update(raw)
+        text = raw if isinstance(raw, str) else self._decoded(raw)
+        self._digest.update(text.encode())
         if len(raw) == LONGEST_LINE:
             raise TableError(f"{self._name}: line {self.number + 1} is longer than {LONGEST_LINE:,} bytes.")
-        if self.number == 0:
-            self._start = raw[:64]
-            raw = raw.removeprefix(b"\xef\xbb\xbf")
-        where = f"{self._name}: line {self.number + 1}, byte"
+        if "\0" in text:
+            start = self._start if isinstance(raw, bytes) else b""
+            raise TableError(f"{self._name}: line {self.number + 1}, byte {text.index(chr(0)) + 1} is {nul(start)}")
+        return text.removeprefix("\ufeff") if self.number == 0 else text
+
+    def _decoded(self, raw: bytes) -> str:
+        self._start = raw[:64] if self.number == 0 else self._start
         try:
-            text = raw.decode()
+            return raw.decode()
         except UnicodeDecodeError as error:
             why = not_utf8(self._start, raw, error.start)
+            where = f"{self._name}: line {self.number + 1}, byte"
             raise TableError(f"{where} {error.start + 1} is {why}") from error
-        if "\0" in text:
-            raise TableError(f"{where} {raw.index(0) + 1} is {nul(self._start)}")
-        return text
+
+
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""Byte-order marks, the longer ones first: that of UTF-32 begins as that of UTF-16 does."""
+
+
+_PLAIN = Layout()
+
+
+class Text:
+    """A text file, packed with gzip where the name ends in ``.gz``. Raises OSError when it cannot be read."""
+
+    def __init__(self, name: str, encoding: str | None = None) -> None:
+        self.name, self.encoding = name, encoding
+        self._state = file_state(name)
+        self._digest = hashlib.sha256()
+
+    @contextmanager
+    def lines(self) -> Iterator[_Lines]:
+        """Open the file for reading it line by line."""
+        self._digest = hashlib.sha256()
+        try:
+            with open(self.name, "rb") as file:
+                unchanged(self.name, self._state, file.fileno())
+                yield _Lines(self.name, self._opened(file), self._digest)
+                unchanged(self.name, self._state, file.fileno())
+        except OSError as error:
+            raise TableError(f"{self.name} cannot be read: {error.strerror or error}.") from error
+
+    def first(self, most: int) -> list[str]:
+        """Return some lines from the beginning."""
+        with self.lines() as lines:
+            return [line for line, _ in zip(lines, range(most), strict=False)]
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the text that was last read, in UTF-8."""
+        return self._digest.hexdigest()
+
+    def _opened(self, file: io.BufferedReader) -> BinaryIO | io.TextIOWrapper:
+        plain: Any = gzip.GzipFile(fileobj=file) if self.name.lower().endswith(".gz") else file
+        encoding = self.encoding
+        if encoding is None and plain is file:
+            start = file.peek(4)[:4]
+            encoding = next((name for mark, name in _MARKS if start.startswith(mark)), None)
+        if encoding is None or codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
+            return cast(BinaryIO, plain)
+        return io.TextIOWrapper(plain, encoding, newline="\n")
 
 
 class TextFile(TableReader):
     """A format that is read line by line."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self._state = file_state(name)
+    takes: tuple[str, ...] = ("encoding",)
+    """Options of a layout that say something to this format."""
 
-    @contextmanager
-    def _lines(self) -> Iterator[_Lines]:
-        self._digest = hashlib.sha256()
-        try:
-            with open(self.name, "rb") as file:
-                unchanged(self.name, self._state, file.fileno())
-                yield _Lines(self.name, file, self._digest)
-                unchanged(self.name, self._state, file.fileno())
-        except OSError as error:
-            raise TableError(f"{self.name} cannot be read: {error.strerror or error}.") from error
+    def __init__(self, name: str, layout: Layout = _PLAIN) -> None:
+        super().__init__(name)
+        layout.only(name, *self.takes)
+        self.layout = layout
+        self._text = Text(name, layout.encoding)
+        self.lines = self._text.lines
+
+    def fingerprint(self) -> str:
+        return self._text.fingerprint()
 
 
 class Delimited(TextFile):
-    delimiters = ",\t;"
+    """Fields between delimiters: CSV, and whatever is called so."""
+
+    delimiters = DELIMITERS
+    takes = ("encoding", "delimiter", "quote", "header", "columns")
+    _dialect: Dialect | None = None
 
     def header(self, wanted: Sequence[str] | None = None) -> list[str]:
-        with self._lines() as lines:
-            return self._begin(lines)[1]
+        with self.lines() as lines:
+            return self._begin(lines)
 
     def rows(self, columns: Sequence[str]) -> Iterator[Row | RowProblem]:
-        with self._lines() as lines:
-            delimiter, names = self._begin(lines)
+        with self.lines() as lines:
+            names = self._begin(lines)
             chosen = [names.index(column) for column in columns]
-            for record in _records(lines, delimiter):
+            for record in _records(lines, self.dialect, len(names)):
                 if isinstance(record, RowProblem):
                     yield record
                 elif len(record[1]) != len(names):
                     yield RowProblem(record[0], None, _ragged(record, len(names), lines.number))
+                    if any(line.count(self.dialect.delimiter) == len(names) - 1 for line in lines.record[1:]):
+                        lines.put_back(1)  # the quotation has taken good rows into it
                 else:
                     yield record[0], [record[1][index] or None for index in chosen]
 
-    def _begin(self, lines: _Lines) -> tuple[str, list[str]]:
-        """Return the delimiter and the names, and leave ``lines`` at the first row."""
+    @property
+    def dialect(self) -> Dialect:
+        """What separates the fields: as the layout says, or found from the file's first lines."""
+        if self._dialect is None:
+            with self.lines() as lines:
+                self._dialect = find_dialect(sample(lines), self.delimiters, self.layout)
+        return self._dialect
+
+    def about(self) -> str:
+        said = self.dialect.spoken(self.delimiters[0])
+        return f"read with {said}" if said else ""
+
+    def _begin(self, lines: _Lines) -> list[str]:
+        """Return the names, and leave ``lines`` at the first row."""
+        dialect = self.dialect
+        for _ in range(dialect.skip):
+            next(lines)
         line = next((line for line in lines if line.strip()), "")
         if not line:
             raise TableError(f"{self.name} is empty: a table is a header line and rows.")
         lines.put_back(-1)
-        delimiter = max(self.delimiters, key=re.sub('"[^"]*"?', "", line).count)
-        record = next(_records(lines, delimiter))
+        record = next(_records(lines, dialect, 0))
         if isinstance(record, RowProblem):
             if "\r" in line.rstrip("\r\n"):
                 raise TableError(f"{self.name}: line 1 ends in a carriage return alone; save it with line feeds.")
             raise TableError(f"{self.name}: the header cannot be read: {record}.")
-        return delimiter, [name or f"column {number}" for number, name in enumerate(record[1], 1)]
+        names = [name or f"column {number}" for number, name in enumerate(record[1], 1)]
+        columns = self.layout.columns
+        if columns is None:
+            return names
+        if len(columns) != len(names):
+            raise TableError(
+                f"{self.name}: {len(columns)} columns are named, and its first line has {len(names)} fields."
+            )
+        # Whoever names the columns has no header, unless it is said, or those very names stand there.
+        if not (self.layout.header or set(columns) == set(names)):
+            lines.put_back(0)
+            return list(columns)
+        return list(columns) if self.layout.header else names
 
 
 class TabSeparated(Delimited):
     delimiters = "\t"
 
 
-def _records(lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str]] | RowProblem]:
+def sample(lines: Iterator[str]) -> list[str]:
+    """Return the first lines of a file, some ``SAMPLE`` characters of them."""
+    taken: list[str] = []
+    size = 0
+    for line in lines:
+        taken.append(line)
+        size += len(line)
+        if size > SAMPLE:
+            break
+    return taken
+
+
+def _records(lines: _Lines, dialect: Dialect, width: int) -> Iterator[tuple[int, list[str]] | RowProblem]:
+    """Yield the records with their first lines; ``width`` is the number of fields that a row has, 0 where none is known."""
     csv.field_size_limit(max(LONGEST_TEXT, csv.field_size_limit()))
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = dialect.reader(lines)
     while True:
         lines.record.clear()
         start = lines.number + 1
@@ -136,11 +253,21 @@ def _records(lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str]] | 
         except StopIteration:
             return
         except csv.Error as error:
-            yield RowProblem(start, None, _why(str(error), lines, delimiter))
+            yield RowProblem(start, None, _why(str(error), lines, dialect))
             lines.put_back(1)  # a quote that should not be there has swallowed good rows
+            continue
+        if width and swallows([line.rstrip("\r\n") for line in lines.record], dialect, width):
+            yield RowProblem(start, None, _swallowed(lines, dialect))
+            lines.put_back(1)
             continue
         if fields:  # a blank line has none
             yield start, fields
+
+
+def _swallowed(lines: _Lines, dialect: Dialect) -> str:
+    rows = len(lines.record)
+    quote = f"the quote opened on line {lines.number - rows + 1}"
+    return f'{quote} closes on line {lines.number} and makes one row of {rows}; quote = "none" reads quotes as letters'
 
 
 def _ragged(record: tuple[int, list[str]], wanted: int, end: int) -> str:
@@ -150,12 +277,12 @@ def _ragged(record: tuple[int, list[str]], wanted: int, end: int) -> str:
     return f"{count} where the header has {wanted}{until}"
 
 
-def _why(error: str, lines: _Lines, delimiter: str) -> str:
+def _why(error: str, lines: _Lines, dialect: Dialect) -> str:
     if "new-line" in error:
         return "a carriage return stands outside quotes"
     if "limit" in error and len(lines.record) == 1:
         return f"a text is longer than {LONGEST_TEXT:,} characters"
-    opened = lines.number - len(lines.record) + 1 + _opening(lines.record, delimiter)
+    opened = lines.number - len(lines.record) + 1 + _opening(lines.record, dialect)
     if "expected after" not in error:
         return f"the quote opened on line {opened} never closes"
     if opened == lines.number:
@@ -163,10 +290,13 @@ def _why(error: str, lines: _Lines, delimiter: str) -> str:
     return f"the quote opened on line {opened} is not closed before line {lines.number}, where text follows it"
 
 
-def _opening(record: list[str], delimiter: str) -> int:
+def _opening(record: list[str], dialect: Dialect) -> int:
     """Return in which line of a broken record its last quote was opened, from 0."""
     text = "".join(record)
-    field = re.compile(rf'(?:"[^"]*+(?:""[^"]*+)*+"|[^"{delimiter}\n][^{delimiter}\n]*+)?{delimiter}')
+    between, quote = re.escape(dialect.delimiter), dialect.quote or '"'
+    field = re.compile(
+        rf"(?:{quote}[^{quote}]*+(?:{quote}{quote}[^{quote}]*+)*+{quote}|[^{quote}{between}\n][^{between}\n]*+)?{between}"
+    )
     at = 0
     while whole := field.match(text, at):
         at = whole.end()
@@ -196,7 +326,7 @@ class JsonLines(TextFile):
                 yield self._row(record[0], columns, [record[1].get(column) for column in columns])
 
     def _objects(self) -> Iterator[tuple[int, dict[str, object]] | RowProblem]:
-        with self._lines() as lines:
+        with self.lines() as lines:
             for line in lines:
                 lines.record.clear()
                 if line.strip():

@@ -9,7 +9,7 @@ from polytask.errors import RecipeError, listed, nearest
 from polytask.heads.pooling.base import poolings
 from polytask.recipe.facts import kind_of
 from polytask.recipe.reading import Problem
-from polytask.recipe.settings import EncoderSettings, Last, Recipe, TaskSettings
+from polytask.recipe.settings import EncoderSettings, Last, Member, Recipe
 
 
 def encoder_rules(recipe: Recipe) -> Iterator[Problem]:
@@ -58,16 +58,17 @@ def fit_rules(recipe: Recipe, outline: Outline) -> Iterator[Problem]:
     for name, task in recipe.tasks.items():
         if task.max_length is not None and task.max_length > outline.positions:
             yield f"tasks.{name}.max_length", f"is {task.max_length}; the encoder takes {outline.positions} tokens."
-        if "pooling" in kind_of(task).takes and task.pooling.name in poolings.names():
-            yield from ((f"tasks.{name}.pooling", sentence) for sentence in _pooling(task, outline))
+        chosen = task.pooling if "pooling" in kind_of(task).takes else None  # not chosen: what the encoder has
+        if chosen is not None and chosen.name in poolings.names():
+            yield from ((f"tasks.{name}.pooling", sentence) for sentence in _pooling(chosen, outline))
     for number, stage in enumerate(recipe.stages):
         if isinstance(stage.train, Last) and stage.train.last > outline.depth:
             yield f"stages.{number}.train.last", f"is {stage.train.last}, and the encoder has {outline.depth} layers."
 
 
-def _pooling(task: TaskSettings, outline: Outline) -> Iterator[str]:
+def _pooling(chosen: Member, outline: Outline) -> Iterator[str]:
     try:
-        pooling = poolings.tried(task.pooling.name, task.pooling.options)
+        pooling = poolings.tried(chosen.name, chosen.options)
     except RecipeError:
         return  # told where its options are
     try:
@@ -77,7 +78,7 @@ def _pooling(task: TaskSettings, outline: Outline) -> Iterator[str]:
         return
     # None: the outline was read without the weights, and only they tell; asked again of the encoder itself.
     if pooling.uses_pooler and outline.has_pooler is False:
-        yield f"'{task.pooling.name}' reads the pooler, which this checkpoint has not; use 'mean' or 'max'."
+        yield f"'{chosen.name}' reads the pooler, which this checkpoint has not; use 'mean' or 'max'."
     if pooling.uses_pooler and not outline.pools_any_layer and layers != [outline.depth]:
         yield "the pooler of an encoder from transformers reads the last layer alone; leave out 'layers', or use 'first'."
     if min(layers) < outline.lowest_layer:

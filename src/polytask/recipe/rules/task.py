@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from polytask.data.tables.layout import problems_of
 from polytask.errors import listed, nearest, shown
 from polytask.heads.logits.base import heads
 from polytask.metrics.base import metrics
-from polytask.recipe.facts import given_labels, is_auxiliary, kind_of, text_columns
+from polytask.recipe.facts import given_labels, is_auxiliary, kind_of, layout_options, text_columns
 from polytask.recipe.reading import Problem
 from polytask.recipe.settings import Member, Recipe, RowsFrom, TaskSettings
 from polytask.tasks.kinds.base import Kind, kinds
@@ -45,6 +46,7 @@ def task_rules(recipe: Recipe, made: Made) -> Iterator[Problem]:
         yield from _labels(where, task)
         for key in ("train", "dev"):
             yield from _path(f"{where}.{key}", getattr(task, key))
+        yield from ((f"{where}.{option}", sentence) for option, sentence in problems_of(layout_options(task)))
 
 
 def _path(place: str, path: object) -> Iterator[Problem]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -209,6 +211,9 @@ class Kind(ABC):
         for spelling in (text, text.strip(), canonical(text)):
             if spelling in self._codes:
                 return self._codes[spelling]
+        for spelling, code in self._codes.items():
+            if canonical(spelling) == canonical(text):
+                return code
         shown = self.spellings if len(self.spellings) <= 12 else [*self.spellings[:11], "…"]
         raise ValueError(f"{quoted(text)} is not one of the labels {listed(shown)}.{nearest(text, self.spellings)}")
 
@@ -217,13 +222,18 @@ kinds: Registry[Kind] = Registry("kinds", "polytask.tasks.kinds", trial=({},))
 
 
 def canonical(text: str) -> str:
-    """Return a label without surrounding blanks, and whole numbers without their fraction: ``1.0`` is ``1``."""
+    """Return a label as it is compared: without surrounding blanks, and by what programs do to labels on their way.
+
+    Whole numbers that became floats lose their fraction (``1.0`` is ``1``), and booleans are lower-case (``True`` is
+    ``true``). Nothing else is taken for another spelling: ``01``, ``1`` and ``001`` are three labels, ``1e2`` is no ``100``.
+    """
     text = text.strip()
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return str(int(number)) if number.is_integer() else text
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    return text.partition(".")[0] if _WHOLE.fullmatch(text) else text
+
+
+_WHOLE = re.compile(r"0\.0+|-?[1-9][0-9]*\.0+")
 
 
 def symmetric_kl(log_p_NC: Tensor, log_q_NC: Tensor) -> Tensor:
@@ -243,6 +253,8 @@ def to_numpy(tensor: Tensor) -> NDArray[np.float64]:
 
 def _numbers_first(label: str) -> tuple[int, float, str]:
     try:
-        return (0, float(label), label)
+        number = float(label)
     except ValueError:
-        return (1, 0.0, label)
+        number = math.nan
+    # "nan" and "inf" are words here: the one would make any order depend on where it stood before.
+    return (0, number, label) if math.isfinite(number) else (1, 0.0, label)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ast
+import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,21 +15,39 @@ from polytask.metrics.base import Predicted
 from .base import Kind, bernoulli_kl, kinds, to_numpy
 
 
+def _list(text: str) -> list[str] | None:
+    """Return the labels of a list that a program wrote as text; None where it is none."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(value, list) and all(isinstance(label, str | int) for label in value):
+            return [str(label) for label in value]
+    return None
+
+
 @kinds.register("multilabel")
 class Multilabel(Kind):
-    """Any of C labels at once: binary cross-entropy of each, averaged. A cell lists labels; ``none`` says there are none."""
+    """Any of C labels at once: binary cross-entropy of each, averaged. A cell lists labels; ``none`` says there are none.
+
+    A cell is ``a;b``, ``a,b``, or a list as JSON or Python writes it (``['a', 'b']``, ``[]``). With ``separator`` it is cut
+    there alone; without, at semicolons if it has one, else at commas.
+    """
 
     gives = frozenset({"labels", "probabilities"})
     metrics = ("micro_f1", "macro_f1", "exact_match")
     dtype = torch.float32
 
-    def __init__(self, labels: Mapping[str, str], *, separator: str = ";", none: str = "none") -> None:
+    def __init__(self, labels: Mapping[str, str], *, separator: str | None = None, none: str = "none") -> None:
         super().__init__(labels)
-        if not separator:
+        if separator == "":
             raise ValueError("separator is an empty text; it stands between two labels")
         for label in labels:
-            if separator in label or label.strip() == none:
-                raise ValueError(f"the label '{label}' could never be read: '{separator}' separates, '{none}' is none")
+            if (separator or ";") in label or label.strip() == none:
+                raise ValueError(
+                    f"the label '{label}' could never be read: '{separator or ';'}' separates, '{none}' is none"
+                )
         self.separator = separator
         self.none = none
 
@@ -37,8 +57,17 @@ class Multilabel(Kind):
 
     def parts(self, text: str) -> list[str]:
         """Return the labels that a cell lists."""
-        words = [word.strip() for word in text.split(self.separator)]
+        words = [word.strip() for word in self._cut(text.strip())]
         return [word for word in words if word and word != self.none]
+
+    def _cut(self, text: str) -> list[str]:
+        if text.startswith("[") and text.endswith("]") and (listed := _list(text)) is not None:
+            return listed
+        if self.separator is not None:
+            return text.split(self.separator)
+        if text in self.spellings:
+            return [text]  # a label with a comma of its own, which the recipe gives
+        return text.split(";" if ";" in text else ",")
 
     def encode(self, text: str) -> tuple[int, ...]:
         named = {self._code(word) for word in self.parts(text)}
