@@ -278,7 +278,43 @@ def test_a_share_of_train_becomes_dev(tiny: Tiny) -> None:
         assert not train & dev
         assert len(train | dev) == 60
         assert len(dev) == pytest.approx(60 * share, abs=3)
-    assert built(tiny(), ["tasks.sentiment.dev=0.1"]).dev_rows["sentiment"].ids == parts.dev_rows["sentiment"].ids
+    again = built(tiny(), ["tasks.sentiment.dev=0.1", "tasks.paraphrase.dev=0.5"])
+    assert again.dev_rows["sentiment"].ids == parts.dev_rows["sentiment"].ids
+
+
+def test_no_text_of_dev_is_learnt_by_another_task(tiny: Tiny) -> None:
+    recipe = tiny(only=("sentiment",))
+    table = recipe["tasks"]["sentiment"]["train"]
+    recipe["tasks"]["sentiment"]["dev"] = 0.2
+    recipe["tasks"]["again"] = recipe["tasks"]["sentiment"] | {"dev": 0.3}
+    recipe["tasks"]["whole"] = recipe["tasks"]["sentiment"] | {"dev": None}
+    notes: list[str] = []
+    parts = build(load_recipe(recipe), notes.append)
+    held = set(parts.dev_rows["sentiment"].ids) | set(parts.dev_rows["again"].ids)
+    for task in ("sentiment", "again", "whole"):
+        assert not held & set(parts.train_rows[task].ids), table
+    assert any("Task 'whole': " in note and "rows of train are left out" in note for note in notes)
+
+
+def test_a_given_dev_table_that_overlaps_train_is_told(tiny: Tiny) -> None:
+    recipe = tiny(only=("sentiment",))
+    recipe["tasks"]["sentiment"]["dev"] = recipe["tasks"]["sentiment"]["train"]
+    notes: list[str] = []
+    build(load_recipe(recipe), notes.append)
+    assert any("60 of the 60 rows of dev have a text that train has as well" in note for note in notes)
+
+
+def test_a_column_for_each_label(tiny: Tiny) -> None:
+    rows = [{"text": f"text {n}", "joy": n % 2, "fear": str(n % 3 == 0)} for n in range(40)]
+    recipe = tiny(only=("sentiment",))
+    recipe["tasks"] = {
+        "moods": {"kind": "multilabel", "train": rows, "dev": 0.2, "text": "text", "label": ["joy", "fear"]},
+    }
+    parts = build(load_recipe(recipe))
+    assert parts.tasks["moods"].kind.spellings == ["joy", "fear"]
+    rows[3]["joy"] = 2
+    with pytest.raises(TableError, match="row 4, column 'joy': '2' is neither 0 nor 1"):
+        build(load_recipe(recipe))
 
 
 def test_fewer_rows_may_be_asked_for(tiny: Tiny) -> None:

@@ -8,7 +8,8 @@ from typing import TypeAlias
 import pytest
 
 from polytask.errors import TableError
-from polytask.starter.survey import pair_up, survey, task_name
+from polytask.starter.survey import Choices, pair_up, survey, task_name
+from polytask.tasks.kinds.base import canonical
 
 Write: TypeAlias = Callable[..., Path]
 
@@ -39,25 +40,29 @@ def labelled(write: Write, labels: Sequence[object], column: str = "label", rows
 @pytest.mark.parametrize("labels", [("0", "1"), ("0.0", "1.0"), ("false", "true"), ("No", "Yes")])
 def test_two_values_that_say_yes_and_no_are_binary(write: Write, labels: Sequence[str]) -> None:
     found = survey(labelled(write, labels))
-    assert (found.kind, found.labels, found.range) == ("binary", sorted(labels), None)
+    assert (found.kind, list(found.labels), found.range) == (
+        "binary",
+        [canonical(label) for label in sorted(labels)],
+        None,
+    )
 
 
 def test_other_pairs_of_values_are_classes(write: Write) -> None:
     found = survey(labelled(write, ["neg", "pos"]))
-    assert (found.kind, found.labels, found.note) == ("classification", ["neg", "pos"], "")
+    assert (found.kind, found.labels, found.notes) == ("classification", {"neg": 10, "pos": 10}, [])
     assert survey(labelled(write, [1, 2])).kind == "classification"
 
 
 def test_small_whole_numbers_are_classes_and_the_note_offers_ordinal(write: Write) -> None:
     found = survey(labelled(write, [4, 0, 2, 1, 3], "sentiment"))
-    assert (found.kind, found.labels) == ("classification", ["0", "1", "2", "3", "4"])
-    assert "ordinal" in found.note
+    assert (found.kind, list(found.labels)) == ("classification", ["0", "1", "2", "3", "4"])
+    assert "ordinal" in found.notes[0]
 
 
 def test_numbers_with_decimals_are_a_regression_over_whole_numbers_around_them(write: Write) -> None:
     found = survey(labelled(write, [0.2, 1.0, 4.6, 3.3], "similarity"))
-    assert (found.kind, found.labels, found.range) == ("regression", [], (0.0, 5.0))
-    assert "range" in found.note
+    assert (found.kind, found.labels, found.range) == ("regression", {}, (0.0, 5.0))
+    assert "range" in found.notes[0]
 
 
 def test_many_whole_numbers_under_a_telling_name_are_a_regression(write: Write) -> None:
@@ -156,7 +161,66 @@ def test_a_header_alone_says_so(write: Write) -> None:
 
 
 def test_words_that_look_like_numbers_are_not_numbers(write: Write) -> None:
-    assert survey(labelled(write, ["nan", "inf", "1_0"])).labels == ["1_0", "inf", "nan"]
+    assert survey(labelled(write, ["nan", "inf", "1_0"])).labels == {"1_0": 6, "inf": 7, "nan": 7}
+
+
+def test_a_word_for_nothing_in_few_rows_is_no_label_and_where_many_say_it_it_is(write: Write) -> None:
+    found = survey(labelled(write, ["good", "bad"] * 30 + ["nan"], rows=61))
+    assert (found.labels, found.layout.missing, found.problems) == ({"bad": 30, "good": 30}, ("nan",), 1)
+    assert "'nan' in 'label' counts as no label" in found.notes[0]
+    found = survey(labelled(write, ["None", "racism", "sexism"]))
+    assert (list(found.labels), found.layout.missing) == (["racism", "sexism", "None"], ())
+    found = survey(labelled(write, [0.2, 1.5, "NA", 3.1], "similarity"))
+    assert (found.kind, found.layout.missing, found.problems) == ("regression", ("NA",), 5)
+
+
+def test_codes_are_classes(write: Write) -> None:
+    assert survey(labelled(write, ["01", "02", "10"])).labels == {"01": 7, "02": 7, "10": 6}
+    codes = [str(number) for number in range(100, 117)]
+    found = survey(labelled(write, codes, "label", 170))
+    assert (found.kind, len(found.labels)) == ("classification", 17)
+
+
+def test_a_comma_before_decimals_is_a_score(write: Write) -> None:
+    found = survey(labelled(write, ["0,5", "4,27", "3", "1,0"], "score"))
+    assert (found.kind, found.layout.decimal) == ("regression", ",")
+
+
+@pytest.mark.parametrize(
+    "cells", [["a;b", "a", "b", "none"], ["['a', 'b']", "['a']", "[]", "['b']"], ["a,b", "a", "b,a", "b"]]
+)
+def test_cells_that_list_labels_are_multilabel(write: Write, cells: list[str]) -> None:
+    assert survey(labelled(write, cells, "moods")).kind == "multilabel"
+
+
+def test_several_columns_of_0_and_1_are_one_multilabel_task(write: Write) -> None:
+    rows = [[n, sentence(n), n % 2, int(n % 3 == 0), int(n % 5 == 0)] for n in range(30)]
+    found = survey(write("toy.csv", ["id", "text", "anger", "fear", "joy"], rows))
+    assert (found.kind, found.label) == ("multilabel", ["anger", "fear", "joy"])
+    assert found.labels == {"anger": 15, "fear": 10, "joy": 6}
+
+
+def test_other_labels_are_named(write: Write) -> None:
+    rows = [[sentence(n), n % 3, f"name of {n % 3}"] for n in range(30)]
+    found = survey(write("toy.csv", ["text", "label", "label_desc"], rows))
+    assert found.label == "label"
+    assert "'label_desc' could be it, too" in found.notes[-1]
+
+
+def test_a_person_can_say_otherwise(write: Write) -> None:
+    rows = [[sentence(n), sentence(n + 50), n % 3, "ab"[n % 2]] for n in range(30)]
+    path = write("toy.csv", ["text1", "text2", "label", "other"], rows)
+    found = survey(path, Choices(("text1",), ("other",), "binary"))
+    assert (found.text, found.label, found.kind) == (["text1"], "other", "binary")
+    with pytest.raises(TableError, match=r"has no column 'lable'\. Did you mean 'label'"):
+        survey(path, Choices(label=("lable",)))
+    with pytest.raises(TableError, match=r"'ordnal' is not one of the kinds\. Did you mean 'ordinal'"):
+        survey(path, Choices(kind="ordnal"))
+
+
+def test_blank_texts_are_counted(write: Write) -> None:
+    rows = [[sentence(n) if n % 10 else " ", n % 2] for n in range(20)]
+    assert survey(write("toy.csv", ["text", "label"], rows)).problems == 2
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def new_task(name: str, settings: TaskSettings, labels: Mapping[str, str], max_l
         name=name,
         kind=new_kind(settings, labels),
         text=input_columns(settings),
-        label=settings.label or "",
+        label=tuple(settings.label) if isinstance(settings.label, list) else settings.label or "",
         id=settings.id,
         max_length=max_length,
         pair=mode,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from polytask.data.tables.examples import Examples, dev_split, draw_rows, read_examples
+from polytask.data.tables.examples import Examples, draw_rows, read_examples
+from polytask.data.tables.reshape import without
 from polytask.data.tables.sources import Source
+from polytask.data.tables.splitting import Asked, hold_out, shared_texts
 from polytask.errors import TableError, listed, quoted
 from polytask.recipe.facts import given_labels, kind_of, layout_of, new_kind, text_columns
 from polytask.recipe.settings import Recipe, TaskSettings
@@ -18,21 +21,92 @@ from .record import Splits
 
 
 def read_tables(recipe: Recipe, base: Path, note: Callable[[str], None]) -> dict[str, Splits]:
-    """Read every task's tables. Raises TableError for all tables that are wrong, at once."""
+    """Read every task's tables. Raises TableError for all tables that are wrong, at once.
+
+    What is held out of train is drawn for all tasks together: whoever has their texts in dev has none in train.
+    """
     found: dict[str, Splits] = {}
+    for borrow in (False, True):  # those that lend rows before those that borrow them
+        found |= _read_all(recipe, base, found, borrow, note)
+    found = _apart(recipe, found, note)
+    for name, splits in found.items():
+        _tell_skipped(name, splits, note)
+    return {name: found[name] for name in recipe.tasks}
+
+
+def _read_all(
+    recipe: Recipe, base: Path, found: Mapping[str, Splits], borrow: bool, note: Callable[[str], None]
+) -> dict[str, Splits]:
+    """Return the tables of the tasks that borrow rows, or of those that do not, with what they hold out."""
+    read: dict[str, Splits] = {}
     wrong: list[str] = []
-    lenders_first = sorted(recipe.tasks.items(), key=lambda task: task[1].rows_from is not None)
-    for name, settings in lenders_first:
-        if wrong and settings.rows_from is not None:
-            continue
-        try:
-            found[name] = _read_task(name, recipe, base, found, note)
-            _tell_skipped(name, found[name], note)
-        except TableError as error:
-            wrong.append(str(error))
+    for name, settings in recipe.tasks.items():
+        if (settings.rows_from is not None) == borrow:
+            try:
+                read[name] = _read_task(name, recipe, base, found, note)
+            except TableError as error:
+                wrong.append(str(error))
     if wrong:
         raise TableError("\n".join(wrong))
-    return {name: found[name] for name in recipe.tasks}
+    return {name: _some_of(name, splits, recipe) for name, splits in _held_out(recipe, read, note).items()}
+
+
+def _some_of(name: str, splits: Splits, recipe: Recipe) -> Splits:
+    """Return as many rows of train and dev as a task's settings want."""
+    settings = recipe.tasks[name]
+    train = _some(splits.train, settings.max_rows, recipe.seed, name, "train")
+    dev = None if splits.dev is None else _some(splits.dev, settings.dev_rows, recipe.seed, name, "dev")
+    return replace(splits, train=train, dev=dev)
+
+
+def _held_out(recipe: Recipe, read: dict[str, Splits], note: Callable[[str], None]) -> dict[str, Splits]:
+    """Return tables with the share of train apart that each task asks for."""
+    shares = {name: share for name in read if isinstance(share := recipe.tasks[name].dev, float)}
+    asked: list[Asked] = []
+    for name, share in shares.items():
+        train, kind = read[name].train, new_kind(recipe.tasks[name], read[name].labels)
+        strata = [kind.strata(label) for label in train.labels] if train.labels else [()] * len(train)
+        asked.append(Asked(train, share, strata))
+    for name, halves in zip(shares, hold_out(asked, recipe.seed) if asked else (), strict=True):
+        train = read[name].train
+        dev = train.take(halves.dev)
+        read[name] = replace(read[name], train=train.take(halves.train), dev=dev, all_of_dev=dev)
+        if halves.whole_pairs:
+            note(
+                f"Task '{name}': a row of dev may share one of its two texts with a row of train: so many rows hang together "
+                "by their single texts that none would be left for dev."
+            )
+    return read
+
+
+def _apart(recipe: Recipe, found: dict[str, Splits], note: Callable[[str], None]) -> dict[str, Splits]:
+    """Return tables of which no row is learnt that was drawn for the dev of another task; tell of given ones that overlap."""
+    apart = dict(found)
+    for name, splits in found.items():
+        kept, settings = splits.train, recipe.tasks[name]
+        lenders = {rows.task for rows in settings.rows_from or () if "dev" in rows.splits}
+        for other, theirs in found.items():
+            if theirs.all_of_dev is None or other in lenders:
+                continue
+            if isinstance(recipe.tasks[other].dev, float):
+                before = len(kept)
+                kept = without(kept, [theirs.all_of_dev])
+                if len(kept) < before:
+                    note(
+                        f"Task '{name}': {before - len(kept)} rows of train are left out, whose texts are in dev of '{other}'."
+                    )
+            elif rows := shared_texts(kept, theirs.all_of_dev):
+                whose = "" if other == name else f" of '{name}'"
+                note(
+                    f"Task '{other}': {rows} of the {len(theirs.all_of_dev)} rows of dev have a text that train{whose} "
+                    "has as well: what they score is not what new texts would."
+                )
+        if not len(kept):
+            raise TableError(
+                f"{splits.train.name}: every row of task '{name}' has a text that another task holds out for dev."
+            )
+        apart[name] = replace(splits, train=kept)
+    return apart
 
 
 def check_unchanged(noted: Mapping[str, Any], tables: Mapping[str, Splits], run: Path) -> None:
@@ -81,17 +155,9 @@ def _read_task(
         labels = {label: label for label in _infer(kind, train)}
     _check_varied(train, labels)
     dev = None
-    if isinstance(settings.dev, float):
-        rows, held_out = dev_split(train, settings.dev, kind.has_labels, recipe.seed, name)
-        train, dev = train.take(rows), train.take(held_out)
-    elif settings.dev is not None:
+    if settings.dev is not None and not isinstance(settings.dev, float):
         dev = _read(settings.dev, settings, folder, new_kind(settings, labels))
-    return Splits(
-        _some(train, settings.max_rows, recipe.seed, name, "train"),
-        None if dev is None else _some(dev, settings.dev_rows, recipe.seed, name, "dev"),
-        labels,
-        dev,
-    )
+    return Splits(train, dev, labels, dev)
 
 
 def _read(

@@ -121,11 +121,29 @@ def init(
         list[str], typer.Argument(metavar="TABLE…", help="Labelled tables; x-train and x-dev make one task.")
     ],
     out: Annotated[Path, typer.Option(help="The recipe to write.")] = Path("recipe.toml"),
+    text: Annotated[list[str] | None, typer.Option(help="The text column; twice for a pair.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="The label column; several times for columns of 0 and 1.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="What a label is: see polytask list kinds.")] = None,
+    dev: Annotated[Path | None, typer.Option(help="The dev table, for a single task.")] = None,
+    format: Annotated[str | None, typer.Option(help="What the files are: csv, tsv, jsonl, json, label, …")] = None,
+    delimiter: Annotated[str | None, typer.Option(help="The character between two fields.")] = None,
+    quote: Annotated[str | None, typer.Option(help="The character around a field, or none.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="The encoding of the files.")] = None,
+    header: Annotated[bool | None, typer.Option("--header/--no-header", help="Whether the first line is one.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Names of the columns, with commas between them.")] = None,
+    missing: Annotated[list[str] | None, typer.Option(help="A cell that stands for no value.")] = None,
 ) -> None:
     """Look at tables and write a first recipe."""
+    from polytask.data.tables.layout import Layout
     from polytask.starter.first import first_recipe
+    from polytask.starter.survey import Choices
 
-    for note in first_recipe(tables, out):
+    names = None if columns is None else tuple(name.strip() for name in columns.split(","))
+    layout = Layout(format, delimiter, quote, encoding, header, names, tuple(missing or ()))
+    choices = Choices(tuple(text or ()), tuple(label or ()), kind, layout)
+    for note in first_recipe(tables, out, choices, dev):
         progress.errors.print(f"note: {note}", soft_wrap=True, markup=False)
     typer.echo(f"Wrote {out}. Look through it, then: polytask train {out} --out runs/first")
 

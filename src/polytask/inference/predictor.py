@@ -123,9 +123,9 @@ class Predictor:
                 f"{output} is the table itself; its predictions would take its place; name another file for them."
             )
         data = read_examples(table, columns, None, record.id, "refuse", layout=self._layout(task, table))
-        with predictions_file(
-            output, Labels(record.label, dict(zip(record.kind.names, record.kind.spellings, strict=True))), format
-        ) as write:
+        column = record.label if isinstance(record.label, str) else "labels"
+        labels = Labels(column, dict(zip(record.kind.names, record.kind.spellings, strict=True)))
+        with predictions_file(output, labels, format) as write:
             for start in range(0, len(data), CHUNK):
                 some = data.take(range(start, min(start + CHUNK, len(data))))
                 rows = task_rows(some, record, self.tokenizer, cache=False)

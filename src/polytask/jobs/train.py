@@ -17,7 +17,7 @@ from polytask.data.tables.problems import RowProblems
 from polytask.data.tables.sources import Source, read_table
 from polytask.encoder.base import Encoder
 from polytask.errors import RecipeError, Remedy, RunFolderError
-from polytask.recipe.facts import kind_of, layout_of, text_columns
+from polytask.recipe.facts import kind_of, label_columns, layout_of, text_columns
 from polytask.recipe.load import load_recipe
 from polytask.recipe.settings import Recipe, TaskSettings
 from polytask.recipe.toml import to_toml
@@ -133,7 +133,7 @@ def _place(run: Path, name: str, split: str) -> Path:
 
 def _keep(table: Source, settings: TaskSettings, path: Path) -> None:
     """Write the columns that a task reads of a table in memory, whatever else it holds."""
-    columns = [*text_columns(settings), *(column for column in (settings.label, settings.id) if column)]
+    columns = [*text_columns(settings), *label_columns(settings), *([settings.id] if settings.id else [])]
     data = read_table(table, columns, optional=["id"], layout=Layout(missing=layout_of(settings).missing))
     audit = RowProblems(data.name, data.unit)
     audit.add_all(data.broken)

@@ -39,7 +39,7 @@ def given_metrics(settings: TaskSettings) -> list[Member]:
 
 def given_labels(settings: TaskSettings) -> dict[str, str]:
     """Return the labels that a recipe gives, spelling to name; none when they are to be read off train."""
-    labels = settings.labels or {}
+    labels = settings.labels or (settings.label if isinstance(settings.label, list) else {})
     return dict(labels) if isinstance(labels, dict) else {label: label for label in labels}
 
 
@@ -68,6 +68,11 @@ def with_poolings(recipe: Recipe, hint: str | None) -> Recipe:
         for name, task in recipe.tasks.items()
     }
     return recipe.model_copy(update={"tasks": tasks})
+
+
+def label_columns(settings: TaskSettings) -> tuple[str, ...]:
+    """Return the columns that a task's labels stand in."""
+    return (settings.label,) if isinstance(settings.label, str) else tuple(settings.label or ())
 
 
 def input_columns(settings: TaskSettings) -> tuple[str, ...]:

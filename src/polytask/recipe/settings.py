@@ -203,8 +203,9 @@ class TaskSettings(Settings):
     """What separates the decimals of a label that is a number."""
     text: str | list[str] | None = None
     """The text column, or two columns, which make it a pair task."""
-    label: str | None = None
-    """The label column."""
+    label: str | list[str] | None = None
+    """The label column; of a multilabel task also a list of columns, each of which says 0 or 1 of the label it is
+    called after."""
     id: str | None = None
     """The column that names a row in predictions; "id" where there is one, else the row's number."""
     labels: list[str] | dict[str, str] | None = None

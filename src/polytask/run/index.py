@@ -6,11 +6,12 @@ from pydantic import BaseModel, ConfigDict
 
 from .scores import Scores
 
-FORMAT = 4
+FORMAT = 5
 """Version of the run folder: its layout, and what its recipe means."""
 
 SINCE = (
-    "since 4 scores carry their rows, predictions their truth and loss, and an encoder's options are its architecture's"
+    "since 4 scores carry their rows, predictions their truth and loss, and an encoder's options are its architecture's; "
+    "since 5 dev rows are held out for all tasks together"
 )
 """What folders of earlier formats lack."""
 

@@ -5,19 +5,26 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from polytask.data.tables.layout import Layout
 from polytask.data.tables.problems import RowProblem
 from polytask.data.tables.sources import header, rows_of
-from polytask.errors import TableError, listed
+from polytask.errors import TableError, listed, nearest
+from polytask.tasks.kinds.base import canonical, kinds
 
-Kind: TypeAlias = Literal["classification", "ordinal", "binary", "regression"]
+from .layouts import find_layout
 
-MOST_CLASSES = 100
+Kind: TypeAlias = Literal["classification", "ordinal", "binary", "regression", "multilabel"]
+
+MOST_CLASSES = 300
 """A column with more distinct values than this is no set of classes."""
+
+MOST_VALUES = 5_000
+"""So many distinct cells of a column are remembered."""
 
 CHECKED_UNIQUE = 100_000
 """So many rows are looked at to see whether a column's values are unique, which bounds the memory of a survey."""
@@ -31,52 +38,117 @@ _LABEL = re.compile(
 _NUMBERED = re.compile(r"(.*?)[_ ]?([0-9]|[ab]|left|right)", re.IGNORECASE)
 _PARTNERS = ({"premise", "hypothesis"}, {"query", "passage"}, {"query", "document"}, {"question", "answer"})
 _SPLIT = re.compile(
-    r"(?:(?P<stem>.*)[-_. :])?(?P<split>train|training|dev|val|valid|validation|test)(?:-student|-\d+-of-\d+)?",
+    r"(?:(?P<stem>.*)[-_. :])?(?P<split>train|training|dev|val|valid|validation|test|eval)"
+    r"(?:[-_. ]?(?:data|set|student|full|split))?(?:[-_. ]\d+(?:-of-\d+)?)?",
     re.IGNORECASE,
 )
+
+
+_PLAIN = Layout()
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a person says of a table, in place of a guess."""
+
+    text: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
+    kind: str | None = None
+    layout: Layout = _PLAIN
 
 
 @dataclass(frozen=True)
 class Survey:
     """A guess at the task of one table, for a first recipe that a person then corrects.
 
-    ``labels`` are the classes as the table spells them (none for a regression), ``range`` the whole numbers around the
-    labels of a regression; ``rows`` counts the readable rows, ``problems`` the broken and the unlabelled ones.
+    ``label`` is a column, or several that say 0 or 1 of a label each. ``labels`` are the classes as the table spells them
+    (none for a regression) with their rows, ``range`` the whole numbers around the labels of a regression; ``rows`` counts
+    the readable rows, ``problems`` those that cannot be learnt from. ``layout`` is what was found of the file beyond its
+    name, and ``notes`` what a person should know.
     """
 
     table: str
     task: str
-    kind: Kind
+    kind: str
     text: list[str]
-    label: str
-    labels: list[str]
+    label: str | list[str]
+    labels: dict[str, int]
     range: tuple[float, float] | None
     id: str | None
     rows: int
     problems: int
-    note: str
+    layout: Layout
+    notes: list[str]
 
 
-def survey(path: str | Path) -> Survey:
-    """Read a table once, row by row, and guess. Raises TableError when texts or label cannot be told apart."""
-    columns, rows, broken = _look(path)
-    ids = [column for column in columns if column.names_rows()]
-    label = _label(path, columns)
-    texts = _texts(path, columns, label)
-    kind, note = label.kind()
+_NOTHING = Choices()
+
+
+def survey(path: str | Path, choices: Choices = _NOTHING) -> Survey:
+    """Read a table row by row, and guess. Raises TableError when texts or label cannot be told apart."""
+    layout, notes = find_layout(path, choices.layout)
+    columns, rows, broken = _look(path, layout)
+    by_name = {column.name: column for column in columns}
+    for name in (*choices.text, *choices.label):
+        if name not in by_name:
+            raise TableError(f"{path} has no column '{name}'.{nearest(name, by_name)} It has {listed(by_name)}.")
+    labels = [by_name[name] for name in choices.label] or _labels(path, columns, choices.text)
+    texts = [by_name[name] for name in choices.text] or _texts(path, columns, labels)
+    kind, note = (choices.kind, "") if choices.kind is not None else _kind(labels)
+    if kind not in kinds.names():
+        raise TableError(
+            f"'{kind}' is not one of the kinds.{nearest(kind, kinds.names())} There are {listed(kinds.names())}."
+        )
+    first = labels[0]
+    if first.decimals():
+        layout = replace(layout, decimal=",")
+    if absent := first.absent():
+        layout = replace(layout, missing=tuple(dict.fromkeys([*layout.missing, *absent])))
+        notes.append(
+            f"{listed(absent)} in '{first.name}' {'counts' if len(absent) == 1 else 'count'} as no label; see 'missing'"
+        )
+    notes += [note] if note else []
+    notes += _others(columns, labels, texts)
+    ids = [column for column in columns if column.names_rows() and column not in (*labels, *texts)]
+    counted = {cell: count for cell, count in first.counts().items() if cell not in layout.missing}
+    unlabelled = max(rows - column.filled for column in labels) + (first.lacking() if absent else 0)
     return Survey(
         table=str(path),
         task=task_name(path),
         kind=kind,
         text=[column.name for column in texts],
-        label=label.name,
-        labels=[] if kind == "regression" else label.classes(),
-        range=(float(math.floor(label.low)), float(math.ceil(label.high))) if kind == "regression" else None,
+        label=first.name if len(labels) == 1 else [column.name for column in labels],
+        labels={}
+        if kind == "regression"
+        else counted
+        if len(labels) == 1
+        else {column.name: column.ones() for column in labels},
+        range=(float(math.floor(first.low)), float(math.ceil(first.high))) if kind == "regression" else None,
         id=min(ids, key=_Column.unnamed).name if ids else None,
         rows=rows,
-        problems=broken + rows - label.filled,
-        note=note,
+        problems=broken + unlabelled + sum(column.rows - column.filled for column in texts),
+        layout=layout,
+        notes=notes,
     )
+
+
+_ABSENT = frozenset(["nan", "NaN", "NAN", "NA", "N/A", "n/a", "None", "NULL", "null", "<NA>", "#N/A", "-", "--", "?"])
+"""Cells that programs and people write where there is nothing; which of them a table has is said in its recipe."""
+
+
+def _kind(labels: Sequence[_Column]) -> tuple[str, str]:
+    if len(labels) > 1:
+        return "multilabel", ""
+    return labels[0].kind()
+
+
+def _others(columns: Sequence[_Column], labels: Sequence[_Column], texts: Sequence[_Column]) -> list[str]:
+    """Return a note on the columns that could have been the label as well."""
+    others = [column.name for column in columns if column not in (*labels, *texts) and column.is_label()]
+    if not others:
+        return []
+    chosen = listed([column.name for column in labels])
+    return [f"the label is {chosen}; {listed(others[:6])} could be it, too"]
 
 
 def task_name(path: str | Path) -> str:
@@ -122,7 +194,7 @@ def _why_not(test: str, train: str | None) -> str:
 
 def _stem(path: str) -> tuple[str, str]:
     """Return what the tables of one task have in common, and the split: train, dev or test."""
-    stem = Path(path).stem
+    stem = Path(path).stem if Path(path).suffix.lower() != ".gz" else Path(Path(path).stem).stem
     parts = _SPLIT.fullmatch(stem)
     if parts is None:
         return stem, "train"
@@ -143,32 +215,91 @@ class _Column:
     whole: bool = True
     low: float = math.inf
     high: float = -math.inf
-    values: dict[str | float, str] | None = field(default_factory=dict)
+    codes: bool = False
+    points: bool = True
+    commas: bool = False
+    lists: int = 0
+    nothing: dict[str, int] = field(default_factory=dict)
+    values: dict[str, int] | None = field(default_factory=dict)
     unique: set[int] | None = field(default_factory=set)
 
     def see(self, cell: str | None) -> None:
         self.rows += 1
-        if cell is None:
+        if cell is None or not cell.strip():
             return
         self.filled += 1
+        if cell.strip() in _ABSENT:
+            self.nothing[cell] = self.nothing.get(cell, 0) + 1
+            return
         self.words += len(cell.split())
         self.longest = max(self.longest, len(cell))
-        number = self._see_number(cell)
+        self.codes = self.codes or bool(_CODE.fullmatch(cell))
+        self.points = self.points and bool(_POINTS.fullmatch(cell))
+        self.commas = self.commas or "," in cell
+        self.lists = self.lists + bool(_LISTS.fullmatch(cell))
+        self._see_number(cell)
         if self.values is not None:
-            self.values.setdefault(cell if number is None else number, cell)
-            self.values = self.values if len(self.values) <= MOST_CLASSES else None
+            name = canonical(cell)
+            self.values[name] = self.values.get(name, 0) + 1
+            self.values = self.values if len(self.values) <= MOST_VALUES else None
         if self.unique is not None and self.rows <= CHECKED_UNIQUE:
             self.unique.add(hash(cell))
             self.unique = self.unique if len(self.unique) == self.rows else None
 
-    def _see_number(self, cell: str) -> float | None:
-        number = _number(cell) if self.numbers else None
+    def _see_number(self, cell: str) -> None:
+        number = _number(cell)
         if number is None:
             self.numbers = False
-            return None
+            number = float(cell.replace(",", ".")) if _POINTS.fullmatch(cell) else None
+        if number is None:
+            return
         self.whole = self.whole and number.is_integer()
         self.low, self.high = min(self.low, number), max(self.high, number)
-        return number
+
+    def absent(self) -> list[str]:
+        """Return the cells that stand for no value: words for it, in a column of numbers or in few of its rows.
+
+        Where many rows say "None", that is what they have to say.
+        """
+        rare = self.lacking() < _RARE * self.filled
+        return list(self.nothing) if self.numbers or self.decimals() or rare else []
+
+    def lacking(self) -> int:
+        """Return the rows of cells that look like words for no value."""
+        return sum(self.nothing.values())
+
+    def decimals(self) -> bool:
+        """Whether its cells are numbers with commas before the decimals."""
+        return not self.numbers and self.points and self.commas and not self._lists_words()
+
+    def counts(self) -> dict[str, int]:
+        """Return the classes in the order of numbers or letters, with their rows."""
+        known = {**(self.values or {}), **({} if self.absent() else self.nothing)}
+        return {name: known[name] for name in (*self.classes(), *(known.keys() - (self.values or {}).keys()))}
+
+    def ones(self) -> int:
+        """Return the rows of a column of 0 and 1 that have 1."""
+        return sum(count for cell, count in (self.values or {}).items() if cell in ("1", "true"))
+
+    def says(self) -> bool:
+        """Whether its cells are 0 and 1, or false and true."""
+        return self.values is not None and set(self.values) in ({"0", "1"}, {"0"}, {"false", "true"}, {"false"})
+
+    def several(self) -> bool:
+        """Whether its cells list labels: ``['a', 'b']``, or single words between semicolons, commas or bars."""
+        if self.lists < _TWO or self.numbers or self.decimals():
+            return False
+        return self.points or self.lists >= _MOSTLY * self.filled or self._lists_words()
+
+    def _lists_words(self) -> bool:
+        """Whether what its lists are made of is what its other cells are: words, or codes, that stand alone as well."""
+        cells = list(self.values or ())
+        words = {word.strip() for cell in cells if _LISTS.fullmatch(cell) for word in re.split("[;,|]", cell)}
+        singles = {cell for cell in cells if not _LISTS.fullmatch(cell)} - {"none"}
+        if self.points:  # after the comma of a number stands anything
+            last = {cell.rpartition(",")[2] for cell in cells if "," in cell}
+            return bool(last) and len(last & singles) >= _MOSTLY * len(last)
+        return bool(words) and singles <= words
 
     def mean_words(self) -> float:
         return self.words / max(self.filled, 1)
@@ -190,9 +321,15 @@ class _Column:
     def is_label(self) -> bool:
         if self.identifies() or self.filled == 0:
             return False
+        if self.several() and self.values is not None and len(self.values) < self.filled:
+            return True
+        if self.decimals():
+            return True
+        if self.numbers and self.codes and self.values is not None and len(self.values) <= MOST_CLASSES:
+            return len(self.values) >= _TWO
         if self.numbers and (not self.whole or self.hinted()):
             return self.low < self.high
-        distinct = len(self.values) if self.values is not None else MOST_CLASSES + 1
+        distinct = len(self.values) if self.values is not None else MOST_VALUES
         most = MOST_CLASSES if self.hinted() else min(10 if self.numbers else MOST_CLASSES, max(2, self.filled // 2))
         return 2 <= distinct <= most and self.mean_words() <= 3
 
@@ -202,23 +339,56 @@ class _Column:
     def kind(self) -> tuple[Kind, str]:
         """Return the kind of this label, and what a person should know of the guess."""
         values = self.classes()
-        if self.numbers and self.values is not None and set(self.values) == {0.0, 1.0}:
+        if self.several():
+            return (
+                "multilabel",
+                'cells with several labels are read as such; kind = "classification" would take each cell for one',
+            )
+        if values in (["0", "1"], ["false", "true"]) or {value.lower() for value in values} == {"no", "yes"}:
             return "binary", ""
-        if {value.lower() for value in values} in ({"false", "true"}, {"no", "yes"}):
-            return "binary", ""
-        if self.numbers and (not self.whole or not 0 < len(values) <= 10):
+        if self.decimals() or (self.numbers and not self.whole):
             return "regression", "the range is rounded from the numbers in this table"
-        if self.numbers and len(values) > 2:
+        if self.numbers and not self._are_classes():
+            return (
+                "regression",
+                'the range is rounded from the numbers in this table; kind = "classification" would take them for classes',
+            )
+        if self.numbers and _TWO < len(values) <= _SCALE:
             return "classification", 'kind = "ordinal" would make use of the order of these numbers'
         return "classification", ""
 
+    def _are_classes(self) -> bool:
+        """Whether whole numbers are codes of classes: few, with a gap or a leading zero, or each in many rows."""
+        if self.values is None or len(self.values) > MOST_CLASSES or not self.values:
+            return False
+        if self.codes or len(self.values) <= _SCALE:
+            return True
+        by_quantity = _QUANTITY.fullmatch(self.name)
+        return not by_quantity and self.filled >= _ROWS_A_CLASS * len(self.values)
+
     def classes(self) -> list[str]:
-        """Return the distinct values as the table spells them, in the order of numbers or letters."""
+        """Return the distinct values, in the order of numbers or letters."""
         if self.values is None:
             return []
         if self.numbers:
-            return [self.values[number] for number in sorted(self.values, key=float)]
-        return sorted(set(self.values.values()))
+            return sorted(self.values, key=lambda cell: (float(cell), cell))
+        return sorted(self.values)
+
+
+_TWO, _SCALE = 2, 10
+
+_ROWS_A_CLASS = 3
+
+_MOSTLY = 0.5
+
+_RARE = 0.05
+
+_CODE = re.compile(r"0[0-9]+")
+_POINTS = re.compile(r"-?[0-9]+(?:,[0-9]+)?")
+_LISTS = re.compile(r"\[.*\]|[^;,|]{1,40}(?:[;,|] ?[^;,|]{1,40})+")
+_QUANTITY = re.compile(
+    r".*(scores?|ratings?|similarity|relatedness|years?|age|price|count|percent|value|y)", re.IGNORECASE
+)
 
 
 def _number(cell: str) -> float | None:
@@ -229,12 +399,12 @@ def _number(cell: str) -> float | None:
     return number if math.isfinite(number) and "_" not in cell else None
 
 
-def _look(path: str | Path) -> tuple[list[_Column], int, int]:
+def _look(path: str | Path, layout: Layout) -> tuple[list[_Column], int, int]:
     """Return what the columns hold, and the number of readable and of broken rows."""
-    columns = [_Column(name) for name in header(path)]
+    columns = [_Column(name) for name in header(path, layout)]
     rows = 0
     broken: list[RowProblem] = []
-    for row in rows_of(path, [column.name for column in columns]):
+    for row in rows_of(path, [column.name for column in columns], layout):
         if isinstance(row, RowProblem):
             broken.append(row)
             continue
@@ -246,16 +416,24 @@ def _look(path: str | Path) -> tuple[list[_Column], int, int]:
     return columns, rows, len(broken)
 
 
-def _label(path: str | Path, columns: list[_Column]) -> _Column:
-    labels = [column for column in columns if column.is_label()]
+def _labels(path: str | Path, columns: list[_Column], texts: Sequence[str]) -> list[_Column]:
+    """Return the label column, or the columns that say 0 or 1 of a label each."""
+    labels = [column for column in columns if column.is_label() and column.name not in texts]
+    says = [column for column in columns if column.says() and not column.identifies() and column.name not in texts]
+    if (
+        len(says) > 1
+        and sum(column.ones() > 0 for column in says) > 1
+        and not any(c.hinted() for c in labels if c not in says)
+    ):
+        return says
     if not labels:
         wanted = "a label has at least two and only few distinct values, or is a number with decimals"
         raise _unclear(path, columns, "label", wanted)
-    return max(reversed(labels), key=_Column.hinted)  # the last one, where the names do not tell
+    return [max(reversed(labels), key=_Column.hinted)]  # the last one, where the names do not tell
 
 
-def _texts(path: str | Path, columns: list[_Column], label: _Column) -> list[_Column]:
-    texts = [column for column in columns if column.is_text() and column is not label]
+def _texts(path: str | Path, columns: list[_Column], labels: Sequence[_Column]) -> list[_Column]:
+    texts = [column for column in columns if column.is_text() and column not in labels]
     texts = [column for column in texts if not column.is_label()] or texts
     if not texts:
         raise _unclear(path, columns, "text", "a text is neither a number nor an id")

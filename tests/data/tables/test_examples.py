@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from polytask.data.tables.examples import Examples, dev_split, draw_rows, read_examples
+from polytask.data.tables.examples import draw_rows, read_examples
 from polytask.errors import TableError
 from polytask.tasks.kinds.base import kinds
 
@@ -87,47 +86,6 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
 def test_taking_rows_takes_all_their_columns(tmp_path: Path) -> None:
     data = read_examples(write(tmp_path, GOOD), ["text"], "label", None, "stop").take([1])
     assert (data.texts, data.labels, data.ids, list(data.places)) == ([["two"]], ["1"], ["b"], [3])
-
-
-def made(texts: list[str], labels: list[str]) -> Examples:
-    count = len(texts)
-    return Examples("t.csv", [texts], labels, [str(n) for n in range(count)], list(range(count)), "row", 0, "")
-
-
-UNEVEN = made([f"text {n}" for n in range(400)], ["rare" if n % 20 == 0 else "common" for n in range(400)])
-
-
-def test_a_dev_split_is_stratified_and_loses_no_row() -> None:
-    train, dev = dev_split(UNEVEN, 0.25, True, 0, "sst")
-    assert sorted(train + dev) == list(range(400))
-    assert Counter(UNEVEN.labels[row] for row in dev) == {"rare": 5, "common": 95}
-    assert train == sorted(train)
-    assert dev == sorted(dev)
-
-
-def test_a_dev_split_is_the_same_for_the_same_key_alone() -> None:
-    assert dev_split(UNEVEN, 0.25, True, 0, "sst") == dev_split(UNEVEN, 0.25, True, 0, "sst")
-    assert dev_split(UNEVEN, 0.25, True, 0, "sst") != dev_split(UNEVEN, 0.25, True, 1, "sst")
-    assert dev_split(UNEVEN, 0.25, True, 0, "sst") != dev_split(UNEVEN, 0.25, True, 0, "sts")
-
-
-def test_equal_texts_lie_on_one_side_whatever_their_case_and_label() -> None:
-    texts = [f"{' Text' if n % 2 else 'text'} {n // 4}" for n in range(200)]
-    data = made(texts, [str(n % 2) for n in range(200)])
-    train, dev = dev_split(data, 0.3, True, 0, "x")
-    assert not {texts[row].strip().lower() for row in train} & {texts[row].strip().lower() for row in dev}
-    assert len(dev) == pytest.approx(60, abs=4)
-
-
-def test_a_split_without_strata_has_the_share_too() -> None:
-    data = made([f"text {n}" for n in range(200)], [str(n / 7) for n in range(200)])
-    assert len(dev_split(data, 0.1, False, 0, "sts")[1]) == 20
-
-
-@pytest.mark.parametrize(("share", "side"), [(0.1, "dev"), (0.9, "train")])
-def test_a_share_that_leaves_one_side_empty_is_refused(share: float, side: str) -> None:
-    with pytest.raises(TableError, match=rf"t\.csv has 4 rows: a dev share of {share} leaves none for {side}"):
-        dev_split(made(["a", "b", "c", "d"], ["0", "1", "2", "3"]), share, True, 0, "x")
 
 
 def test_drawn_rows_keep_their_order_and_follow_the_key() -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polytask.errors import TableError, quoted
+from polytask.errors import quoted
 from polytask.runtime.keys import numpy_generator
 
 from .cells import Cells, Texts, repeats
@@ -57,77 +57,67 @@ class Examples:
 def read_examples(
     source: Source,
     text: Sequence[str],
-    label: str | None,
+    label: str | Sequence[str] | None,
     id: str | None,
     bad_rows: Policy,
     check: Callable[[str], Any] = lambda label: None,
     layout: Layout = _PLAIN,
 ) -> Examples:
-    """Read a table of a task; without ``label``, only its texts.
+    """Read a table of a task; without ``label``, only its texts. Several labels are columns of 0 and 1, one for each.
 
     A row that is broken, has an empty text or no label, or a label that ``check`` raises ValueError for, is a problem;
     so is an id that occurs twice. Raises TableError with all of them, or skips and counts them.
     """
     optional = [] if id is not None else ["id"]
-    columns = list(dict.fromkeys([*text, *([label] if label else []), *([id] if id else [])]))
+    several = [] if label is None or isinstance(label, str) else list(label)
+    one = label if isinstance(label, str) else None
+    columns = list(dict.fromkeys([*text, *([one] if one else several), *([id] if id else [])]))
     table = read_table(source, columns, optional=optional, layout=layout)
-    if label is not None and layout.decimal != ".":
-        table.columns[label] = Cells(_point(cell, layout.decimal) for cell in table.columns[label])
     audit = RowProblems(table.name, table.unit)
     audit.add_all(table.broken)
-    _audit_cells(table, audit, text, label, check)
+    if several:
+        one = _together(table, several, audit)
+    elif one is not None and layout.decimal != ".":
+        table.columns[one] = Cells(_point(cell, layout.decimal) for cell in table.columns[one])
+    _audit_cells(table, audit, text, one, check)
     id_column = id or ("id" if "id" in table.columns else None)
     if id_column:
         _audit_ids(table, audit, id_column)
     skipped = audit.stop_or_count(bad_rows)
-    data = _labelled(table, text, label, id_column, skipped)
+    data = _labelled(table, text, one, id_column, skipped)
     if not skipped:
         return data
     bad = audit.places
     return data.take(array("q", (row for row, place in enumerate(table.places) if place not in bad)))
 
 
+def _together(table: Table, columns: Sequence[str], audit: RowProblems) -> str:
+    """Make one column of several that say 0 or 1 of a label each: the labels that are on, as a JSON list."""
+    joined = Cells()
+    for place, row in zip(table.places, zip(*(table.columns[column] for column in columns), strict=True), strict=True):
+        on: list[str] = []
+        for column, cell in zip(columns, row, strict=True):
+            said = _SAID.get((cell or "").strip().lower())
+            if said is None:
+                what = "there is no label" if cell is None else f"{quoted(cell)} is neither 0 nor 1"
+                audit.add(place, column, what)
+            elif said:
+                on.append(column)
+        joined.append(json.dumps(on, ensure_ascii=False))
+    name = _ALL_OF + " ".join(columns)
+    table.columns[name] = joined
+    return name
+
+
+_SAID = dict.fromkeys(("1", "1.0", "true", "yes"), True) | dict.fromkeys(("0", "0.0", "false", "no"), False)
+
+_ALL_OF = "\0"
+"""Begins the name of a column that no table has."""
+
+
 def _point(cell: str | None, decimal: str) -> str | None:
     """Return a number with a point before its decimals."""
     return None if cell is None else cell.replace(".", "").replace(decimal, ".")
-
-
-def dev_split(data: Examples, share: float, stratified: bool, *key: int | str) -> tuple[list[int], list[int]]:
-    """Return the rows of train and of dev: about ``share`` of each label for dev, rows with equal texts on one side.
-
-    Raises TableError when one of them would be empty.
-    """
-    generator = numpy_generator(*key, "dev split")
-    group_N, first_G = _groups(data)
-    strata: dict[str, array[int]] = {}
-    for group, row in enumerate(first_G):
-        strata.setdefault(data.labels[row] if stratified else "", array("q")).append(group)
-    chosen_G = np.zeros(len(first_G), dtype=bool)
-    for label in sorted(strata):
-        members = np.asarray(strata[label])
-        chosen_G[members[generator.permutation(len(members))[: round(share * len(members))]]] = True
-    dev: list[int] = np.flatnonzero(chosen_G[group_N]).tolist()
-    train: list[int] = np.flatnonzero(~chosen_G[group_N]).tolist()
-    if not train or not dev:
-        side = "train" if dev else "dev"
-        raise TableError(f"{data.name} has {len(data)} rows: a dev share of {share:g} leaves none for {side}.")
-    return train, dev
-
-
-def _groups(data: Examples) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return for each row the number of its group, rows with equal texts, and for each group its first row.
-
-    Groups are numbered in the order in which they appear.
-    """
-    hashes = array("Q")
-    for texts in zip(*data.texts, strict=True):
-        key = "\0".join(text.strip().lower() for text in texts)
-        hashes.append(int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "little"))
-    _, first, group_N = np.unique(np.asarray(hashes), return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return rank[group_N], first[order]
 
 
 def draw_rows(total: int, wanted: int | None, *key: int | str) -> list[int]:

@@ -9,7 +9,7 @@ from polytask.data.tables.layout import problems_of
 from polytask.errors import listed, nearest, shown
 from polytask.heads.logits.base import heads
 from polytask.metrics.base import metrics
-from polytask.recipe.facts import given_labels, is_auxiliary, kind_of, layout_options, text_columns
+from polytask.recipe.facts import given_labels, is_auxiliary, kind_of, label_columns, layout_options, text_columns
 from polytask.recipe.reading import Problem
 from polytask.recipe.settings import Member, Recipe, RowsFrom, TaskSettings
 from polytask.tasks.kinds.base import Kind, kinds
@@ -70,15 +70,25 @@ def _columns(where: str, task: TaskSettings) -> Iterator[Problem]:
         yield f"{where}.text", f"names {len(texts)} columns; a task has one text or two."
     if task.label is None and not borrows and "label" in kind_of(task).takes:
         yield f"{where}.label", "is missing: the name of the label column."
-    for key, named in (("text", texts), ("label", [task.label]), ("id", [task.id])):
+    labels = label_columns(task)
+    for key, named in (("text", texts), ("label", labels), ("id", (task.id,))):
         if "" in named:
             yield f"{where}.{key}", "is an empty text; wanted the name of a column."
     # Twice one column is what contrastive pretraining reads (SimCSE: the same text under two dropout masks), no pair of labels.
     if len(texts) == 2 and texts[0] == texts[1] and "label" in kind_of(task).takes:
         yield f"{where}.text", f"names the column '{texts[0]}' twice; a pair has two texts."
-    if task.label is not None and task.label in texts:
-        yield f"{where}.label", f"is '{task.label}', which is a text column, too."
-    if task.id is not None and task.id == task.label:
+    for label in labels:
+        if label in texts:
+            yield f"{where}.label", f"is '{label}', which is a text column, too."
+    if isinstance(task.label, list) and task.kind is not None and task.kind.name != "multilabel":
+        yield f"{where}.label", 'is a list of columns, one for each label: that is kind = "multilabel".'
+    elif isinstance(task.label, list) and len(labels) < 2:
+        yield f"{where}.label", "is a list of columns, one for each label; name at least two."
+    elif isinstance(task.label, list) and task.labels is not None and list(given_labels(task)) != task.label:
+        yield f"{where}.labels", f"names other labels than the columns, {listed(labels)}, in their order."
+    if twice := doubled(list(labels)):
+        yield f"{where}.label", f"names {listed(twice)} twice."
+    if task.id is not None and task.id in labels:
         yield f"{where}.id", f"is '{task.id}', which is the label column, too."
 
 

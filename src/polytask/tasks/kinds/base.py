@@ -187,6 +187,10 @@ class Kind(ABC):
             raise ValueError(f"has {len(labels)} different labels, such as {labels[0]!r}; is it a regression task?")
         return labels
 
+    def strata(self, text: str) -> Sequence[str]:
+        """Return what a label counts as where rows are held out: the classes that it names, each to have its share."""
+        return [canonical(part) for part in self.parts(text)] if self.labels else []
+
     def settle(self, codes: Sequence[Any], shares: Sequence[float] | None = None) -> dict[str, Any]:
         """Return the options that the labels of train decide, as numbers. Raises ValueError when they cannot.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from polytask.metrics.base import Predicted
 from polytask.tasks.losses import ClassWeights, Emphasis
+from polytask.tasks.scales import in_order
 
 from .base import Kind, kinds, symmetric_kl, to_numpy
 
@@ -19,22 +20,6 @@ Method = Literal["corn", "coral"]
 
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
-
-_DEGREES = (
-    "none no never not strongly_disagree very_negative terrible awful worst very_bad very_poor very_low lowest",
-    "disagree negative bad poor low small minor rarely easy weak mild beginner a1 somewhat_negative",
-    "a2 below_average",
-    "somewhat neutral ok okay fair average medium mid mixed normal moderate sometimes partly intermediate b1",
-    "above_average b2 somewhat_positive",
-    "agree positive good high large big major often hard strong severe advanced c1",
-    "always strongly_agree very_positive excellent great best very_good very_high highest critical extreme expert c2",
-)
-
-
-def _degree(label: str) -> tuple[int, str]:
-    """Return a place for a word on a scale, as far as it is one of those that scales are made of."""
-    word = re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")
-    return next((place for place, words in enumerate(_DEGREES) if word in words.split()), 3), label
 
 
 @kinds.register("ordinal")
@@ -76,7 +61,7 @@ class Ordinal(Kind):
     def infer(self, texts: Iterable[str]) -> list[str]:
         labels = super().infer(texts)
         if not all(map(_NUMBER.fullmatch, labels)):
-            order = ", ".join(json.dumps(label, ensure_ascii=False) for label in sorted(labels, key=_degree))
+            order = ", ".join(json.dumps(label, ensure_ascii=False) for label in in_order(labels))
             raise ValueError(f"has labels that are words, whose order nobody can tell: give it, labels = [{order}]")
         return labels
 
