@@ -19,7 +19,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {
     page.name: page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 }
-SHOWN = "\n".join(PAGES[name] for name in ("README.md", "recipe.md", "commands.md", "results.md"))
+SHOWN = "\n".join(PAGES[name] for name in ("README.md", "recipe.md", "tables.md", "commands.md", "results.md"))
 TECHNIQUES = (ROOT / "docs" / "techniques.md").read_text(encoding="utf-8")
 COURSE = ROOT / "src" / "polytask" / "recipes" / "cs224n.toml"
 
