@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from polytask.data.tables.sources import Source
@@ -83,9 +84,43 @@ def test_texts_that_do_not_fit_the_task_are_refused(predictor: Predictor) -> Non
     with pytest.raises(UserError, match="given one string"):
         predictor.predict("sentiment", "The soup was pleasing.")
     with pytest.raises(UserError, match="takes a text at each place; at place 1 there is"):
-        predictor.predict("sentiment", ["fine", ("a", "b")])  # type: ignore[arg-type]
+        predictor.predict("sentiment", ["fine", ("a", "b")])
     with pytest.raises(UserError, match="takes a pair of texts at each place; at place 0"):
         predictor.predict("paraphrase", TEXTS)
+
+
+def test_whatever_can_be_gone_through_is_predicted(predictor: Predictor) -> None:
+    texts = ["This film is a joy.", "A dull film."]
+    wanted = predictor.predict("sentiment", texts)
+    given: list[Any] = [tuple(texts), iter(texts), (text for text in texts), np.array(texts), pd.Series(texts)]
+    given += [pd.DataFrame({"other": [1, 2], "sentence": texts}, index=[7, 9])]
+    assert [predictor.predict("sentiment", one) for one in given] == [wanted] * len(given)
+    pairs = [("a film", "a movie"), ("a film", "a train")]
+    both = predictor.predict("paraphrase", pairs)
+    frame = pd.DataFrame({"sentence2": ["a movie", "a train"], "sentence1": ["a film", "a film"]})
+    for one in (zip(*zip(*pairs, strict=True), strict=True), np.array(pairs), frame):
+        assert predictor.predict("paraphrase", one) == both
+
+
+@pytest.mark.parametrize(
+    ("texts", "wanted"),
+    [
+        (["fine", None], r"at place 1 there is None\."),
+        (["fine", float("nan")], r"at place 1 there is nan\."),
+        (["half \ud83d"], "the text at place 0 has half of a surrogate pair"),
+        ({"sentence": ["fine"]}, r"it was given a dict\."),
+        (5, r"it was given a int\."),
+        (pd.DataFrame({"sentense": ["fine"]}), "has no column 'sentence'. Did you mean 'sentense'"),
+    ],
+)
+def test_what_is_no_text_is_named(predictor: Predictor, texts: Any, wanted: str) -> None:
+    with pytest.raises(UserError, match=wanted):
+        predictor.predict("sentiment", texts)
+
+
+def test_a_predictor_is_one_line(predictor: Predictor) -> None:
+    assert repr(predictor).endswith("tasks: sentiment, paraphrase, similarity)")
+    assert len(repr(predictor)) < 300
 
 
 def test_the_model_of_a_run_can_be_had_from_the_package(trained: Path, predictor: Predictor) -> None:

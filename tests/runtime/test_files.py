@@ -114,3 +114,39 @@ def test_a_written_file_is_as_readable_as_any_other_new_file(tmp_path: Path) -> 
 
     files.write_with(tmp_path / "written", write_a_private_file)
     assert (tmp_path / "written").stat().st_mode == other.stat().st_mode
+
+
+def test_what_is_no_regular_file_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with files.written_out(tmp_path / "pipe") as place:
+        place.write_bytes(b"predictions")
+    assert os.read(reader, 100) == b"predictions"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old", encoding="utf-8")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with files.written_out(tmp_path / "link") as place:
+        place.write_text("new", encoding="utf-8")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "new"
+
+
+def test_a_link_to_what_a_process_holds_open_stays(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    with files.written_out(tmp_path / "stdout") as place:
+        place.write_text("one,two\n", encoding="utf-8")
+    assert (tmp_path / "stdout").is_symlink()
+    assert capfd.readouterr().out == "one,two\n"
+
+
+def test_a_dash_is_stdout(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with files.written_out(Path("-")) as place:
+        place.write_text("one,two\n", encoding="utf-8")
+    assert list(tmp_path.iterdir()) == []

@@ -260,7 +260,7 @@ def predict(
     run: RunArgument,
     table: Annotated[str, typer.Argument(metavar="FILE", help="A table; labels are not needed.")],
     task: Annotated[str, typer.Option(help="The task to predict.")],
-    output: Annotated[Path, typer.Option(help="The file to write.")],
+    output: Annotated[Path, typer.Option(help="The file to write; - is stdout.")],
     text: Annotated[
         list[str] | None, typer.Option(help="A text column, if not that of training; twice for pairs.")
     ] = None,
@@ -275,7 +275,8 @@ def predict(
     from polytask.inference.predictor import load
 
     rows = load(run, checkpoint=checkpoint, device=device).predict_table(task, table, output, format, text or ())
-    typer.echo(f"Wrote {rows:,} predictions to {output}.")
+    aside = str(output) == "-" or not output.is_file()  # what was written may have gone where this would go, too
+    typer.echo(f"Wrote {rows:,} predictions to {output}.", err=aside)
 
 
 @app.command("list")

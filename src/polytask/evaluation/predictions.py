@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polytask.metrics.base import Floats, Predicted, Truth
-from polytask.runtime.files import written_aside
+from polytask.runtime.files import written_out
 
 from .formats.base import Columns, Labels, Shown, formats
 
@@ -83,7 +83,7 @@ def predictions_file(path: Path, labels: Labels, format: str) -> Iterator[Write]
     Raises RecipeError for a format that there is not, and UserError for a row that it has no way to write.
     """
     member = formats.member(format)
-    with written_aside(path) as aside, member(aside, labels) as file:
+    with written_out(path) as aside, member(aside, labels) as file:
         yield lambda predictions: file.add(predictions.columns())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -86,10 +86,15 @@ class Predictor:
     weights: Path
     fingerprints: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        return f"Predictor({str(self.base)!r}, tasks: {', '.join(self.tasks)})"
+
     def predict(
-        self, task: str, texts: Sequence[str] | Sequence[tuple[str, str]], *, probabilities: bool = False
+        self, task: str, texts: Iterable[str] | Iterable[tuple[str, str]] | Any, *, probabilities: bool = False
     ) -> list[Any]:
         """Return a prediction for each text, or each pair of texts: a label's name, or a number for scores.
+
+        ``texts`` is a list, a tuple, a Series, an array, an iterator, or a DataFrame with the columns of training.
 
         With ``probabilities``, a dict for each: "id" (its place), "prediction", and "probabilities" by label.
         Raises UserError for an unknown task or texts that do not fit it.
@@ -104,7 +109,7 @@ class Predictor:
         return predicted.records() if probabilities else predicted.shown
 
     def predict_table(
-        self, task: str, table: Source, output: Path, format: str = "csv", text: Sequence[str] = ()
+        self, task: str, table: Source, output: str | Path, format: str = "csv", text: Sequence[str] = ()
     ) -> int:
         """Predict a table, labels not needed, into a file; ids and order are kept. Returns the number of rows.
 
@@ -114,7 +119,7 @@ class Predictor:
         that is silently missing would be worse than an error. However long the table is, ``CHUNK`` rows of it are in
         memory.
         """
-        record = self.task(task)
+        record, output = self.task(task), Path(output)
         columns = list(text) or list(record.text)
         if len(columns) != len(record.text):
             raise UserError(f"Task '{task}' reads {len(record.text)} text column(s); {len(columns)} are named.")
@@ -223,16 +228,36 @@ class Predictor:
         return self.tasks[name]
 
 
-def _columns(task: Task, texts: Sequence[Any]) -> list[list[str]]:
+def _columns(task: Task, texts: Any) -> list[list[str]]:
+    """Return the texts of each column: of a list or whatever can be gone through, or of a frame's columns by name."""
+    if isinstance(texts, str | bytes | Mapping) or not isinstance(texts, Iterable):
+        given = "one string" if isinstance(texts, str) else f"a {type(texts).__name__}"
+        raise UserError(f"Task '{task.name}' predicts a list of texts; it was given {given}.")
     pair = len(task.text) == 2
-    if isinstance(texts, str):
-        raise UserError(f"Task '{task.name}' predicts a list of texts; it was given one string.")
-    for place, text in enumerate(texts):
-        fits = isinstance(text, tuple | list) and len(text) == 2 if pair else isinstance(text, str)
-        if not fits:
+    rows = _of_frame(task, texts) if hasattr(texts, "columns") else texts
+    columns: list[list[str]] = [[] for _ in task.text]
+    for place, row in enumerate(rows):
+        row = row.tolist() if hasattr(row, "tolist") else row  # an array's
+        cells = list(row) if pair and isinstance(row, tuple | list) else [row]
+        if len(cells) != len(columns) or not all(isinstance(cell, str) for cell in cells):
             wanted = "a pair of texts" if pair else "a text"
-            raise UserError(f"Task '{task.name}' takes {wanted} at each place; at place {place} there is {text!r:.80}.")
-    return [[text[0] for text in texts], [text[1] for text in texts]] if pair else [list(texts)]
+            raise UserError(f"Task '{task.name}' takes {wanted} at each place; at place {place} there is {row!r:.80}.")
+        for column, cell in zip(columns, cells, strict=True):
+            if any("\ud800" <= letter <= "\udfff" for letter in cell) and not cell.isascii():
+                raise UserError(
+                    f"Task '{task.name}': the text at place {place} has half of a surrogate pair, which is no text."
+                )
+            column.append(cell)
+    return columns
+
+
+def _of_frame(task: Task, frame: Any) -> Iterable[Any]:
+    names = [str(column) for column in frame.columns]
+    for column in task.text:
+        if column not in names:
+            raise UserError(f"The frame has no column '{column}'.{nearest(column, names)} It has {listed(names)}.")
+    columns = [list(frame[column]) for column in task.text]
+    return columns[0] if len(columns) == 1 else zip(*columns, strict=True)
 
 
 def _weights(folder: RunFolder, index: Index, checkpoint: str, recipe: Recipe) -> Path:

@@ -10,11 +10,14 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
+from tempfile import TemporaryDirectory
 from typing import IO
 
 from polytask.errors import Remedy, RunFolderError, StorageError
@@ -43,6 +46,40 @@ def written_aside(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             remove(aside)
+
+
+@contextmanager
+def written_out(path: Path) -> Iterator[Path]:
+    """Give a path to write what a person asked for at ``path``: a file, a link to one, a device, a pipe, or "-" for stdout.
+
+    A file is replaced at once, where a link leads to it; what is no regular file is written to, never replaced.
+    """
+    if str(path) != "-" and not _passes_on(path):
+        with written_aside(path.resolve() if path.is_symlink() else path) as aside:
+            yield aside
+        return
+    with TemporaryDirectory() as folder:
+        whole = Path(folder) / (path.name if path.name != "-" else "stdout")
+        yield whole
+        with disk_errors(path), whole.open("rb") as made:
+            if str(path) == "-":
+                sys.stdout.flush()
+                shutil.copyfileobj(made, sys.stdout.buffer)
+                sys.stdout.flush()
+            else:
+                with path.open("wb", buffering=0) as file:
+                    shutil.copyfileobj(made, file)
+
+
+def _passes_on(path: Path) -> bool:
+    """Whether what is written there is passed on: to a device, a pipe, or a file that a process holds open."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    held = path.is_symlink() and path.resolve().parts[1:2] in (("dev",), ("proc",))
+    link = path.is_symlink() and str(path.readlink()).startswith(("/proc/", "/dev/"))
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or held or link or path.parts[:2] == ("/", "dev")
 
 
 def sweep(folder: Path, older: float = 24 * 3600.0) -> None:
